@@ -1,0 +1,177 @@
+"""The fold: many batches, one after the other, into one value."""
+
+import threading
+from typing import Any, Self
+
+from streamnorm import partial
+from streamnorm import threads as _threads
+from streamnorm.arrays import shape_of
+from streamnorm.layout import ChannelAxis
+from streamnorm.measure import (
+    Measured,
+    NanPolicy,
+    check_nan_policy,
+    measure_partial,
+    meta_of,
+)
+from streamnorm.meta import Pass, Report
+from streamnorm.moments import Moments
+from streamnorm.origin import new_pass
+from streamnorm.partial import Partial
+
+__all__ = ["Accumulator", "Stack"]
+
+
+class Stack:
+    """Partial results in a balanced merge tree of O(log n) memory.
+
+    A binary counter: the n-th entry stands for 2**n parts in a row; two of a rank merge at once.
+    Folded from the newest, it is the tree that `merge` builds over the same parts, bit for bit.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, Partial]] = []
+        self.parts = 0
+
+    def push(self, rows: Partial) -> None:
+        """Add the next part; `rows` is the stack's from now on."""
+        from streamnorm.kernels.compiled import merge_into
+
+        rank = 0
+        while self._entries and self._entries[-1][0] == rank:
+            _, earlier = self._entries.pop()
+            merge_into(earlier, rows)
+            rows, rank = earlier, rank + 1
+        self._entries.append((rank, rows))
+        self.parts += 1
+
+    def fold(self, channels: int) -> Partial:
+        """Return everything pushed, merged; the stack goes on unchanged."""
+        if not self._entries:
+            return partial.empty(channels)
+        total = self._entries[-1][1].copy()
+        for _, earlier in reversed(self._entries[:-1]):
+            total = partial.merge(earlier, total)
+        return total
+
+
+class Accumulator:
+    """Measures a stream of batches; the one thing here that changes.
+
+    Memory is a few partial results, O(log batches). The result is bit for bit that of
+    ``merge(measure(batch) for batch in batches)``. Threads may share one: updates take turns, so
+    nothing is lost, but the last digits then depend on whose turn came first; for the same bits on
+    every run give each thread its own and `merge` them in a fixed order.
+
+    Parameters
+    ----------
+    channel_axis, nan_policy, threads
+        As for `measure`.
+    channels : int, optional
+        The number of channels to expect. Default: that of the first batch.
+
+    Examples
+    --------
+    >>> import numpy as np, streamnorm as sn
+    >>> acc = sn.Accumulator(channel_axis=-1)
+    >>> for batch in np.arange(12.0).reshape(2, 3, 2):
+    ...     _ = acc.update(batch)
+    >>> acc.moments
+    Moments(C=2, n=6, mean=[5 6], std=[3.416 3.416])
+    """
+
+    def __init__(
+        self,
+        *,
+        channel_axis: ChannelAxis = 1,
+        nan_policy: NanPolicy = "propagate",
+        threads: int | None = None,
+        channels: int | None = None,
+    ) -> None:
+        check_nan_policy(nan_policy)
+        self._channel_axis = channel_axis
+        self._nan_policy: NanPolicy = nan_policy
+        self._threads = _threads.resolve(threads)
+        self._channels = channels
+        self._channel_shape: tuple[int, ...] | None = None
+        self._dtypes: dict[str, None] = {}
+        self._stack = Stack()
+        self._turn = threading.Lock()
+
+    def update(self, batch: Any, mask: Any = None) -> Self:
+        """Measure one more batch.
+
+        Parameters
+        ----------
+        batch, mask
+            As for `measure`. An empty batch changes no number.
+
+        Returns
+        -------
+        Accumulator
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the number of channels differs from that of the earlier batches, or as `measure`
+            does. Whatever is raised, the state is as before.
+        """
+        with self._turn:
+            done = measure_partial(
+                batch, self._channel_axis, self._nan_policy, mask, self._threads
+            )
+            self._accept(done, shape_of(batch))
+            self._stack.push(done.rows)
+        return self
+
+    @property
+    def moments(self) -> Moments:
+        """What was seen so far, as a value that later updates do not change.
+
+        Raises
+        ------
+        ValueError
+            If nothing was seen and ``channels`` was not given.
+        """
+        with self._turn:
+            if self._channels is None:
+                msg = "no batch seen yet, so the number of channels is unknown; pass channels=…"
+                raise ValueError(msg)
+            rows = self._stack.fold(self._channels)
+            meta = meta_of(self._channel_shape or (self._channels,))
+            if self._stack.parts:
+                meta = meta.with_pass(self._pass(rows))
+            return Moments.of_partial(rows, meta)
+
+    def _accept(self, done: Measured, shape: tuple[int, ...]) -> None:
+        expected = self._channel_shape
+        channels = self._channels
+        if (expected or done.channel_shape) != done.channel_shape or (
+            channels is not None and channels != done.rows.size
+        ):
+            msg = (
+                f"the batch has {done.rows.size} channels (shape {shape}, channel_axis "
+                f"{self._channel_axis}) but this Accumulator holds {expected or (channels,)}; pass "
+                f"another channel_axis or start a new Accumulator"
+            )
+            raise ValueError(msg)
+        self._channels = done.rows.size
+        self._channel_shape = done.channel_shape or (1,)
+        self._dtypes[done.dtype] = None
+
+    def _pass(self, rows: Partial) -> Pass:
+        report = Report(read=self._stack.parts, omitted=int(rows["omitted"].sum()))
+        return new_pass("Accumulator", "batches", dtype="+".join(self._dtypes), report=report)
+
+    def __repr__(self) -> str:
+        seen = "nothing yet" if self._channels is None else repr(self.moments)
+        return f"Accumulator({self._stack.parts:_} batches: {seen})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._turn:
+            return {k: v for k, v in self.__dict__.items() if k != "_turn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._turn = threading.Lock()

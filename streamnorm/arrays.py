@@ -1,0 +1,92 @@
+"""Anything that holds numbers -> a NumPy array of the same memory, never a copy of the whole."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamnorm.dtypes import Precision, precision_of
+
+__all__ = ["Array", "as_array", "shape_of", "type_name"]
+
+Array = NDArray[Any]
+
+
+def as_array(batch: Any) -> tuple[Array, Precision, Array | None]:
+    """View `batch` as a NumPy array.
+
+    Parameters
+    ----------
+    batch : array-like
+        A NumPy array of any strides and byte order, a torch CPU tensor, anything with
+        ``__array__`` or DLPack, or nested sequences of numbers.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        The same memory. bfloat16 comes as its uint16 bit patterns.
+    precision : Precision
+        What the numbers are and how they are to be summed.
+    valid : numpy.ndarray or None
+        For a masked array, where it is not masked.
+
+    Raises
+    ------
+    TypeError
+        If `batch` holds no real numbers, or lies on a device that NumPy cannot read.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(batch, torch.Tensor):
+        return _from_tensor(batch, torch)
+    array = _from_any(batch)
+    valid = None
+    if isinstance(batch, np.ma.MaskedArray):
+        valid = ~np.ma.getmaskarray(batch)
+        array = batch.data
+    if array.dtype.name == "bfloat16":
+        return array.view(np.uint16), precision_of("bfloat16"), valid
+    return array, precision_of(array.dtype.name), valid
+
+
+def _from_any(batch: Any) -> Array:
+    if isinstance(batch, np.ndarray):
+        return batch
+    if hasattr(batch, "__dlpack__") and not hasattr(batch, "__array__"):
+        return np.from_dlpack(batch)
+    try:
+        return np.asarray(batch)
+    except ValueError as error:
+        msg = f"expected an array of numbers but got a {type_name(batch)} that is ragged: {error}"
+        raise TypeError(msg) from error
+
+
+def _from_tensor(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        msg = (
+            f"expected a dense tensor but got layout {tensor.layout}"
+            f"{', quantized' if tensor.is_quantized else ''}; pass tensor.to_dense() or "
+            f"tensor.dequantize()"
+        )
+        raise TypeError(msg)
+    if tensor.device.type != "cpu":
+        msg = f"expected a CPU tensor but got one on {tensor.device}; pass tensor.cpu()"
+        raise TypeError(msg)
+    tensor = tensor.detach().resolve_neg()
+    precision = precision_of(str(tensor.dtype).removeprefix("torch."))
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    return tensor.numpy(), precision, None
+
+
+def shape_of(batch: Any) -> tuple[int, ...]:
+    """Return the shape of anything array-like."""
+    shape = getattr(batch, "shape", None)
+    return tuple(np.shape(batch)) if shape is None else tuple(int(size) for size in shape)
+
+
+def type_name(value: Any) -> str:
+    """Name the type of `value` for an error message, with its package where it is not built in."""
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if package == "builtins" else f"{package}.{kind.__qualname__}"

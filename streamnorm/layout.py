@@ -1,0 +1,153 @@
+"""Any array with a channel axis -> (outer, channel, inner), without copying it whole.
+
+Moments do not depend on the order of the values, so the reduced axes may be taken in the order in
+which they lie in memory: NCHW is (N, C, HW), NHWC is (NHW, C, 1), a transposed or channels_last
+array is whatever its strides say. Where no such view exists (crops, steps, two kept axes with a
+reduced one between), boxes of bounded size are cut out and copied one at a time.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import index
+
+import numpy as np
+
+from streamnorm.arrays import Array
+
+__all__ = ["BOX_VALUES", "Box", "ChannelAxis", "Layout", "boxes"]
+
+ChannelAxis = int | tuple[int, ...] | None
+Box = tuple[slice, ...]
+
+BOX_VALUES = 1 << 18
+"""Values in a block. Fixed, so that a block's partial depends on the data alone: not on threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one array is read.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        All axes of the array: the outer reduced ones, the kept ones, the inner reduced ones.
+    flipped : tuple of slice
+        An index that makes every reduced axis run forward in memory.
+    outer, kept : int
+        How many of `axes` are outer, and how many kept.
+    channel_shape : tuple of int
+        The sizes of the kept axes, in the order in which they were asked for.
+    """
+
+    axes: tuple[int, ...]
+    flipped: tuple[slice, ...]
+    outer: int
+    kept: int
+    channel_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: Array, channel_axis: ChannelAxis) -> "Layout":
+        """Choose the order of the axes of `array`; remembered, for streams of equal batches.
+
+        Raises
+        ------
+        ValueError
+            If an axis does not exist or is named twice.
+        TypeError
+            If `channel_axis` is neither an int, a tuple of ints nor None.
+        """
+        if isinstance(channel_axis, list):
+            channel_axis = tuple(channel_axis)
+        return _layout_of(array.shape, array.strides, channel_axis)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: the product of `channel_shape`."""
+        return math.prod(self.channel_shape)
+
+    def arrange(self, array: Array) -> Array:
+        """View `array` with its axes in this layout's order."""
+        return array[(*self.flipped, ...)].transpose(self.axes)
+
+    def flat(self, arranged: Array) -> Array | None:
+        """View an arranged array as (outer, channel, inner), or None where that needs a copy."""
+        if not arranged.flags.c_contiguous:
+            return None
+        return arranged.reshape(self._flat_shape(arranged.shape))
+
+    def flatten(self, block: Array) -> Array:
+        """Reshape a contiguous box to (outer, channel, inner)."""
+        return block.reshape(self._flat_shape(block.shape))
+
+    def _flat_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        outer = math.prod(shape[: self.outer])
+        inner = math.prod(shape[self.outer + self.kept :])
+        # One channel is one long run, whichever side of it the values lie.
+        return (1, 1, outer * inner) if self.channels == 1 else (outer, self.channels, inner)
+
+
+@lru_cache(maxsize=256)
+def boxes(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Box, ...]:
+    """Cut an array of `outer` reduced, `kept` kept and some inner axes into boxes, in C order.
+
+    A box holds at most `BOX_VALUES` values; kept axes are never cut, so a box of very many
+    channels can be larger.
+    """
+    steps = list(shape)
+    size = math.prod(shape[outer : outer + kept])
+    for axis in reversed([*range(outer), *range(outer + kept, len(shape))]):
+        steps[axis] = max(1, min(shape[axis], BOX_VALUES // max(size, 1)))
+        size *= steps[axis]
+    counts = [-(-length // max(step, 1)) for length, step in zip(shape, steps, strict=True)]
+    return tuple(
+        tuple(
+            slice(i * step, min((i + 1) * step, length))
+            for i, step, length in zip(at, steps, shape, strict=True)
+        )
+        for at in np.ndindex(*counts)
+    )
+
+
+@lru_cache(maxsize=256)
+def _layout_of(
+    shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis
+) -> Layout:
+    ndim = len(shape)
+    kept = _kept_axes(ndim, channel_axis)
+    # Stable: axes of equal strides (size 1, broadcast) stay in their written order.
+    reduced = sorted((a for a in range(ndim) if a not in kept), key=lambda a: -abs(strides[a]))
+    finest = min((abs(strides[a]) for a in kept if shape[a] > 1), default=0)
+    inner = [a for a in reduced if abs(strides[a]) < finest]
+    outer = [a for a in reduced if a not in inner]
+    flipped = tuple(
+        slice(None, None, -1 if strides[a] < 0 and a not in kept else 1) for a in range(ndim)
+    )
+    channel_shape = tuple(shape[a] for a in kept)
+    return Layout((*outer, *kept, *inner), flipped, len(outer), len(kept), channel_shape)
+
+
+def _kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+    if channel_axis is None:
+        return ()
+    asked = channel_axis if isinstance(channel_axis, tuple) else (channel_axis,)
+    kept = []
+    for axis in asked:
+        try:
+            number = index(axis)
+        except TypeError:
+            msg = f"channel_axis must be an int, a tuple of ints or None, not {channel_axis!r}"
+            raise TypeError(msg) from None
+        if not -ndim <= number < ndim:
+            msg = (
+                f"channel_axis {number} does not exist in an array of {ndim} dimension(s); pass an "
+                f"axis from {-ndim} to {ndim - 1}, or None for one channel over everything"
+                if ndim
+                else "a single number has no channel axis; pass channel_axis=None"
+            )
+            raise ValueError(msg)
+        kept.append(number % ndim)
+    if len(set(kept)) != len(kept):
+        msg = f"channel_axis {channel_axis} names an axis twice"
+        raise ValueError(msg)
+    return tuple(kept)

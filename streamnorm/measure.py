@@ -1,0 +1,148 @@
+"""One array -> one value: the only place where arrays become moments."""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from streamnorm import threads as _threads
+from streamnorm.arrays import Array, as_array
+from streamnorm.layout import ChannelAxis, Layout
+from streamnorm.meta import NO_META, Meta
+from streamnorm.moments import Moments
+from streamnorm.partial import Partial
+
+__all__ = ["Measured", "NanPolicy", "check_nan_policy", "measure", "measure_partial", "meta_of"]
+
+NanPolicy = Literal["propagate", "omit", "raise"]
+
+
+def measure(
+    batch: Any,
+    *,
+    channel_axis: ChannelAxis = 1,
+    nan_policy: NanPolicy = "propagate",
+    mask: Any = None,
+    threads: int | None = None,
+) -> Moments:
+    """Measure one array.
+
+    One pass over the memory in cache-sized tiles, each a corrected two-pass [1]_, merged pairwise.
+    The array is neither written nor copied whole.
+
+    Parameters
+    ----------
+    batch : array-like
+        NumPy array of any strides and byte order, torch CPU tensor, anything with ``__array__`` or
+        DLPack. bool, integers of 8 to 64 bits, float16, bfloat16, float32, float64. Masked entries
+        of a NumPy masked array are not counted.
+    channel_axis : int, tuple of int or None
+        The axis that is kept. A tuple keeps several, flattened in C order; None pools everything
+        into one channel.
+    nan_policy : {"propagate", "omit", "raise"}
+        NaN makes its channel's mean, variance and extremes NaN; or is left out and counted in
+        `Moments.omitted`; or is refused.
+    mask : array-like of bool, optional
+        True where a value counts; broadcast to the batch. The others are counted as omitted.
+    threads : int, optional
+        Default: STREAMNORM_THREADS, else the CPUs of the affinity mask. The bits do not depend on
+        it.
+
+    Returns
+    -------
+    Moments
+        One channel for each index of the kept axes. An empty batch gives empty channels: count 0,
+        mean NaN. An infinity makes the mean infinite and the variance NaN.
+
+    Raises
+    ------
+    TypeError
+        If `batch` does not hold real numbers, or `mask` is not boolean.
+    ValueError
+        If the axis does not exist, the mask does not fit, or a NaN meets ``nan_policy="raise"``.
+
+    References
+    ----------
+    .. [1] Chan, Golub & LeVeque (1983), The American Statistician 37(3), eq. 1.7 and 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np, streamnorm as sn
+    >>> images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    >>> sn.measure(images)
+    Moments(C=3, n=32, mean=[31.5 47.5 63.5], std=[24.44 24.44 24.44])
+    >>> sn.measure([[1.0, float("nan")], [3.0, 4.0]], nan_policy="omit").mean.tolist()
+    [2.0, 4.0]
+    """
+    check_nan_policy(nan_policy)
+    done = measure_partial(batch, channel_axis, nan_policy, mask, _threads.resolve(threads))
+    return Moments.of_partial(done.rows, meta_of(done.channel_shape))
+
+
+class Measured(NamedTuple):
+    """A partial result, shape (C,), with what is known of the array behind it."""
+
+    rows: Partial
+    channel_shape: tuple[int, ...]
+    dtype: str
+
+
+def measure_partial(
+    batch: Any, channel_axis: ChannelAxis, nan_policy: NanPolicy, mask: Any, workers: int
+) -> Measured:
+    """Measure one array to a partial result, for those who merge many."""
+    # Numba takes a fifth of a second to import: whoever only merges or shows never pays.
+    from streamnorm.kernels.cpu import measure_array
+
+    array, precision, valid = as_array(batch)
+    layout = Layout.of(array, channel_axis)
+    if mask is not None:
+        given = _broadcast(mask, array)
+        valid = given if valid is None else valid & given
+    rows = measure_array(array, layout, precision, valid, nan_policy == "omit", workers)
+    if nan_policy == "raise":
+        _refuse_nan(rows)
+    return Measured(rows, layout.channel_shape, precision.name)
+
+
+def meta_of(channel_shape: tuple[int, ...]) -> Meta:
+    """Return what the layout adds to a value: the shape of several kept axes."""
+    return NO_META if len(channel_shape) == 1 else Meta(channel_shape=channel_shape or (1,))
+
+
+def check_nan_policy(nan_policy: str) -> None:
+    """Refuse a word that is no policy.
+
+    Raises
+    ------
+    ValueError
+        With the words that are.
+    """
+    if nan_policy not in get_args(NanPolicy):
+        msg = f"nan_policy must be one of {', '.join(get_args(NanPolicy))}; got {nan_policy!r}"
+        raise ValueError(msg)
+
+
+def _broadcast(mask: Any, array: Array) -> Array:
+    given, _, _ = as_array(mask)
+    if given.dtype != np.bool_:
+        msg = f"mask must be boolean, True where a value counts, got dtype {given.dtype}"
+        raise TypeError(msg)
+    try:
+        return np.broadcast_to(given, array.shape)
+    except ValueError:
+        msg = (
+            f"mask of shape {given.shape} cannot be broadcast to the batch of shape {array.shape}; "
+            f"add axes of size 1 to it, for example mask[:, None]"
+        )
+        raise ValueError(msg) from None
+
+
+def _refuse_nan(rows: Partial) -> None:
+    # A measured channel's extremes are NaN only where a NaN was seen.
+    bad = np.flatnonzero((rows["count"] > 0) & np.isnan(rows["minimum"])).tolist()
+    if bad:
+        msg = (
+            f"NaN in channel(s) {', '.join(map(str, bad[:10]))} under nan_policy='raise'; clean the "
+            f"data, or pass nan_policy='omit' to leave NaN out and count them"
+        )
+        raise ValueError(msg)

@@ -1,0 +1,193 @@
+"""What is known about moments besides their numbers: names, shape, where they came from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["NO_META", "Meta", "Pass", "Provenance", "Report"]
+
+_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened while a data set was read.
+
+    Attributes
+    ----------
+    read : int
+        Items measured: files, or batches.
+    skipped : int
+        Items that could not be read, under ``on_error="skip"``.
+    skipped_items : tuple of (str, str)
+        Name and reason of the first 100 of them.
+    ignored : int
+        Files in a folder that are no images by their suffix, or were excluded.
+    converted : mapping of str to int
+        Items whose values were changed on reading, by kind of change.
+    omitted : int
+        Values left out: NaN under ``nan_policy="omit"``, and masked ones.
+    seconds : float
+        Wall time of the pass.
+    """
+
+    read: int = 0
+    skipped: int = 0
+    skipped_items: tuple[tuple[str, str], ...] = ()
+    ignored: int = 0
+    converted: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    omitted: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Report") -> "Report":
+        kinds = [*self.converted, *(kind for kind in other.converted if kind not in self.converted)]
+        both = {k: self.converted.get(k, 0) + other.converted.get(k, 0) for k in kinds}
+        return Report(
+            self.read + other.read,
+            self.skipped + other.skipped,
+            (self.skipped_items + other.skipped_items)[:_LISTED],
+            self.ignored + other.ignored,
+            MappingProxyType(both),
+            self.omitted + other.omitted,
+            self.seconds + other.seconds,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _report, (values | {"converted": dict(self.converted)},)
+
+
+def _report(values: dict[str, Any]) -> Report:
+    return Report(**values | {"converted": MappingProxyType(values["converted"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass over one source: where numbers came from.
+
+    Attributes
+    ----------
+    source : str
+        What was read, as the user named it.
+    kind : str
+        "image files", "array", "DataLoader", …
+    dtype : str
+        Stored dtypes seen, joined by "+".
+    transform : str or None
+        Name of what was applied to each item.
+    library, decoder, cpu : str
+        Versions and processor, for the day when two results differ in the last digit.
+    time : str
+        UTC, ISO 8601; from SOURCE_DATE_EPOCH where that is set. Not covered by checksums.
+    report : Report
+        What happened.
+    """
+
+    source: str
+    kind: str
+    dtype: str = ""
+    transform: str | None = None
+    library: str = ""
+    decoder: str = ""
+    cpu: str = ""
+    time: str = ""
+    report: Report = Report()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; the seconds stay out, they are of the run, not of the data."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "report"}
+        report = {f.name: getattr(self.report, f.name) for f in fields(Report)}
+        del report["seconds"]
+        report["converted"] = dict(self.report.converted)
+        report["skipped_items"] = [list(item) for item in self.report.skipped_items]
+        return plain | {"report": report}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Pass":
+        """Rebuild what `to_json` gave."""
+        report = dict(plain["report"])
+        report["converted"] = MappingProxyType(dict(report["converted"]))
+        report["skipped_items"] = tuple((str(n), str(r)) for n, r in report["skipped_items"])
+        return cls(**{**plain, "report": Report(**report)})
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The passes behind a value, in order; beyond 100 only their number and a digest."""
+
+    passes: tuple[Pass, ...] = ()
+    further: int = 0
+    digest: str = ""
+
+    def __add__(self, other: "Provenance") -> "Provenance":
+        passes = self.passes + other.passes
+        folded = passes[_LISTED:]
+        pieces = [d for d in (self.digest, other.digest) if d] + [_canonical(p) for p in folded]
+        digest = pieces[0] if len(pieces) == 1 and not folded else _digest(pieces)
+        return Provenance(
+            passes[:_LISTED], self.further + other.further + len(folded), digest
+        )
+
+
+def _digest(pieces: list[str]) -> str:
+    return hashlib.sha256("\n".join(pieces).encode()).hexdigest() if pieces else ""
+
+
+def _canonical(entry: Pass) -> str:
+    return json.dumps({**entry.to_json(), "time": ""}, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """The part of a value that its laws do not look at.
+
+    Attributes
+    ----------
+    names : tuple of str or None
+        One name a channel.
+    channel_shape : tuple of int or None
+        The shape of the kept axes, where several were flattened to channels.
+    provenance : Provenance
+        Where the numbers came from.
+    """
+
+    names: tuple[str, ...] | None = None
+    channel_shape: tuple[int, ...] | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def report(self) -> Report:
+        """What happened in all listed passes together."""
+        total = Report()
+        for entry in self.provenance.passes:
+            total += entry.report
+        return total
+
+    def __add__(self, other: "Meta") -> "Meta":
+        if other is NO_META:
+            return self
+        if self is NO_META:
+            return other
+        return Meta(
+            _agreed("channel names", self.names, other.names),
+            _agreed("channel shapes", self.channel_shape, other.channel_shape),
+            self.provenance + other.provenance,
+        )
+
+    def with_pass(self, entry: Pass) -> "Meta":
+        """Return this with one more pass behind it."""
+        return replace(self, provenance=self.provenance + Provenance((entry,)))
+
+
+NO_META = Meta()
+
+
+def _agreed(what: str, mine: Any, theirs: Any) -> Any:
+    if mine is not None and theirs is not None and mine != theirs:
+        msg = f"cannot merge: {what} differ, {mine} and {theirs}; rename or reshape one side first"
+        raise ValueError(msg)
+    return theirs if mine is None else mine

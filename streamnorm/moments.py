@@ -1,0 +1,454 @@
+"""Moments: per-channel count, mean and spread as an immutable, mergeable value."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamnorm import partial
+from streamnorm.meta import NO_META, Meta
+from streamnorm.partial import PARTIAL, Partial
+
+__all__ = ["Moments", "merge"]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class Moments:
+    """Per channel: how many values, their mean, spread and extremes.
+
+    An immutable value. ``a + b`` merges two of them into the moments of both data sets together
+    [1]_. `Moments` are a commutative monoid: ``a + b == b + a`` and ``a + empty == a`` hold bit for
+    bit, ``(a + b) + c == a + (b + c)`` to rounding. Equality, hash and laws look at the numbers
+    only, never at `meta`; any NaN equals any NaN.
+
+    Built by `measure`, `Accumulator.moments`, `compute`, `merge`, `load`, `Moments.empty` or
+    `Moments.from_mean_std`; the constructor is for numbers that come from elsewhere.
+
+    Parameters
+    ----------
+    count : array-like of int, shape (C,)
+        Values seen, 0 to 2**63 - 1.
+    mean : array-like of float, shape (C,)
+        Arithmetic means; anything where the count is 0.
+    m2 : array-like of float, shape (C,)
+        Sums of squared deviations from the mean (not divided by anything: no ddof inside).
+    minimum, maximum : array-like of float, shape (C,), optional
+        Smallest and largest value; unknown (NaN) if left out.
+    omitted : array-like of int, shape (C,), optional
+        Values left out: NaN under ``nan_policy="omit"``, and masked ones. Default 0.
+    meta : Meta, optional
+        Names and provenance.
+
+    Raises
+    ------
+    ValueError
+        If the fields contradict each other; the message names field and channel.
+
+    References
+    ----------
+    .. [1] Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance: analysis
+       and recommendations", The American Statistician 37(3), doi:10.1080/00031305.1983.10483115.
+
+    Examples
+    --------
+    >>> import streamnorm as sn
+    >>> a = sn.measure([[1.0, 10.0], [3.0, 30.0]])
+    >>> b = sn.measure([[5.0, 80.0]])
+    >>> a + b
+    Moments(C=2, n=3, mean=[3 40], std=[1.633 29.44])
+    >>> (a + b).variance(ddof=1).tolist()
+    [4.0, 1300.0]
+    """
+
+    __slots__ = ("_meta", "_partial")
+    _partial: Partial
+    _meta: Meta
+
+    def __init__(
+        self,
+        count: ArrayLike,
+        mean: ArrayLike,
+        m2: ArrayLike,
+        minimum: ArrayLike | None = None,
+        maximum: ArrayLike | None = None,
+        omitted: ArrayLike | None = None,
+        meta: Meta = NO_META,
+    ) -> None:
+        counts = _integers("count", count)
+        rows = partial.empty(counts.size)
+        rows["count"] = counts
+        given = {"mean": mean, "m2": m2, "minimum": minimum, "maximum": maximum}
+        for name, values in given.items():
+            if values is not None:
+                rows[name] = _floats(name, values, counts.size)
+        if omitted is not None:
+            rows["omitted"] = _sized("omitted", _integers("omitted", omitted), counts.size)
+        _check(rows)
+        object.__setattr__(self, "_partial", _canonical(rows))
+        object.__setattr__(self, "_meta", _checked_meta(meta, counts.size))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"Moments cannot change; make new ones instead of setting {name!r}"
+        raise AttributeError(msg)
+
+    @classmethod
+    def of_partial(cls, rows: Partial, meta: Meta = NO_META) -> Self:
+        """Wrap what a kernel or a merge made, unchecked; `rows` must not be changed afterwards."""
+        self = object.__new__(cls)
+        rows.flags.writeable = False
+        object.__setattr__(self, "_partial", rows)
+        object.__setattr__(self, "_meta", meta)
+        return self
+
+    @classmethod
+    def empty(cls, channels: int) -> Self:
+        """Return the moments of no data: the identity of ``+``.
+
+        Examples
+        --------
+        >>> from streamnorm import Moments
+        >>> Moments.empty(2)
+        Moments(C=2, n=0, mean=[nan nan], std=[nan nan])
+        """
+        return cls.of_partial(partial.empty(channels))
+
+    @classmethod
+    def from_mean_std(
+        cls,
+        count: ArrayLike,
+        mean: ArrayLike,
+        std: ArrayLike,
+        ddof: float = 0,
+        minimum: ArrayLike | None = None,
+        maximum: ArrayLike | None = None,
+    ) -> Self:
+        """Take over statistics that someone else computed.
+
+        Parameters
+        ----------
+        count : int or array-like of int
+            Values behind each channel (a scalar serves all channels). Not the number of images:
+            pixels per channel.
+        mean, std : float or array-like, shape (C,)
+            Their mean and standard deviation.
+        ddof : float
+            What the std was divided by: ``count - ddof``.
+        minimum, maximum : array-like, shape (C,), optional
+            Extremes where known.
+
+        Returns
+        -------
+        Moments
+            m2 is ``std**2 * (count - ddof)``; 0 where ``count <= 1``.
+
+        Raises
+        ------
+        ValueError
+            If a std is negative, or is not 0 or NaN although only one value was counted.
+
+        Examples
+        --------
+        >>> from streamnorm import Moments
+        >>> parts = [Moments.from_mean_std(1000, [0.4], [0.2]), Moments.from_mean_std(10, [0.9], [0.1])]
+        >>> (parts[0] + parts[1]).std().round(4).tolist()
+        [0.2055]
+        """
+        means = np.atleast_1d(np.asarray(mean, np.float64))
+        counts = np.broadcast_to(_integers("count", count), means.shape)
+        stds = _floats("std", std, means.size)
+        if (stds < 0).any():
+            msg = f"std must not be negative, got {stds.min()}; is it a variance or a log?"
+            raise ValueError(msg)
+        if ((counts <= 1) & (stds > 0)).any():
+            msg = "a std above 0 needs a count of at least 2; count is the number of values"
+            raise ValueError(msg)
+        with np.errstate(all="ignore"):
+            m2 = np.where(counts <= 1, 0.0, stds * stds * (counts - ddof))
+        return cls(counts, means, m2, minimum, maximum)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, C."""
+        return self._partial.size
+
+    @property
+    def channel_shape(self) -> tuple[int, ...]:
+        """Shape of the kept axes; ``(C,)`` unless several axes were kept."""
+        return self._meta.channel_shape or (self.channels,)
+
+    @property
+    def meta(self) -> Meta:
+        """Names, provenance and report."""
+        return self._meta
+
+    @property
+    def count(self) -> Counts:
+        """Values seen per channel, int64, shape (C,), non-finite ones included."""
+        return self._field("count")
+
+    @property
+    def mean(self) -> Floats:
+        """Mean per channel, float64, shape (C,); NaN where nothing was seen."""
+        return self._field("mean")
+
+    @property
+    def m2(self) -> Floats:
+        """Sum of squared deviations from the mean, float64, shape (C,). Not the variance."""
+        return self._field("m2")
+
+    @property
+    def minimum(self) -> Floats:
+        """Smallest value per channel; NaN where empty, unknown, or a NaN was seen."""
+        return self._field("minimum")
+
+    @property
+    def maximum(self) -> Floats:
+        """Largest value per channel; NaN where empty, unknown, or a NaN was seen."""
+        return self._field("maximum")
+
+    @property
+    def omitted(self) -> Counts:
+        """Values left out per channel, int64, shape (C,): skipped NaN and masked ones."""
+        return self._field("omitted")
+
+    @property
+    def extremes_known(self) -> NDArray[np.bool_]:
+        """Whether minimum and maximum are those of all values counted, bool, shape (C,)."""
+        rows = self._partial
+        known = ~(np.isnan(rows["minimum"]) | np.isnan(rows["maximum"]))
+        known |= (rows["count"] == 0) | np.isnan(rows["mean"])
+        return np.asarray(known)
+
+    def variance(self, ddof: float = 0) -> Floats:
+        """Return the variance per channel, float64, shape (C,).
+
+        Parameters
+        ----------
+        ddof : float
+            Divides by ``count - ddof``: 0 gives the variance of the data as they are, 1 the
+            unbiased estimate (``numpy.var(ddof=1)``, ``torch.var(correction=1)``).
+
+        Returns
+        -------
+        numpy.ndarray
+            NaN, without a warning, where ``count <= ddof`` and where a non-finite value was seen.
+        """
+        rows = self._partial
+        with np.errstate(all="ignore"):
+            variance = rows["m2"] / (rows["count"] - ddof)
+        return np.where(rows["count"] > ddof, variance, np.nan)
+
+    def std(self, ddof: float = 0) -> Floats:
+        """Return the standard deviation per channel, float64, shape (C,); see `variance`."""
+        return np.sqrt(self.variance(ddof))
+
+    def affine(self, scale: ArrayLike, shift: ArrayLike = 0.0) -> "Moments":
+        """Return the moments of ``scale * x + shift`` without reading the data again.
+
+        Parameters
+        ----------
+        scale, shift : float or array-like, shape (C,)
+            Finite numbers, for example ``1 / 255``.
+
+        Raises
+        ------
+        ValueError
+            If a number is not finite or the shapes do not fit.
+
+        Examples
+        --------
+        >>> import streamnorm as sn
+        >>> bytes_seen = sn.measure([[0], [255]])
+        >>> bytes_seen.affine(1 / 255).maximum.tolist()
+        [1.0]
+        """
+        a = _floats("scale", scale, self.channels)
+        b = _floats("shift", shift, self.channels)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            msg = f"scale and shift must be finite, got scale {scale} and shift {shift}"
+            raise ValueError(msg)
+        rows = self._partial.copy()
+        with np.errstate(all="ignore"):
+            ends = [a * rows["minimum"] + b, a * rows["maximum"] + b]
+            rows["minimum"] = np.where(a < 0, ends[1], ends[0])
+            rows["maximum"] = np.where(a < 0, ends[0], ends[1])
+            # fmax and fmin pass over unknown extremes; rounding may leave the mean outside.
+            mean = np.fmin(np.fmax(a * rows["mean"] + b, rows["minimum"]), rows["maximum"])
+            rows["mean"] = np.where(np.isnan(rows["mean"]), np.nan, mean)
+            rows["m2"] = rows["m2"] * a * a
+        return Moments.of_partial(_canonical(rows), self._meta)
+
+    def with_meta(self, **changes: Any) -> "Moments":
+        """Return the same numbers with fields of `meta` replaced, for example ``names``."""
+        meta = _checked_meta(replace(self._meta, **changes), self.channels)
+        return Moments.of_partial(self._partial, meta)
+
+    def __add__(self, other: object) -> "Moments":
+        if not isinstance(other, Moments):
+            return NotImplemented
+        return merge([self, other])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        mine, theirs = self._partial, other._partial
+        return mine.shape == theirs.shape and all(
+            np.array_equal(mine[name], theirs[name], equal_nan=name not in ("count", "omitted"))
+            for name in PARTIAL.names or ()
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
+
+    def __repr__(self) -> str:
+        counts = set(self.count.tolist())
+        seen = f"{min(counts):_}" if counts else "0"
+        if len(counts) > 1:
+            seen += f" to {max(counts):_}"
+        mean, std = _short(self.mean), _short(self.std())
+        return f"Moments(C={self.channels}, n={seen}, mean={mean}, std={std})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._partial.tobytes(), self._meta)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def _field(self, name: str) -> NDArray[Any]:
+        values = np.ascontiguousarray(self._partial[name])
+        values.flags.writeable = False
+        return values
+
+
+def merge(parts: Iterable[Moments]) -> Moments:
+    """Merge many moments into those of all data together.
+
+    A balanced tree in the order given: the same parts in the same order give the same bits,
+    whoever computed them, and the ones that an `Accumulator` over the same batches holds.
+
+    Parameters
+    ----------
+    parts : iterable of Moments
+        At least one; all of the same number of channels. Empty ones change nothing.
+
+    Returns
+    -------
+    Moments
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, or their channels or channel names differ.
+    TypeError
+        If a part is something else.
+    OverflowError
+        If a count would exceed 2**63 - 1.
+
+    Examples
+    --------
+    >>> import streamnorm as sn
+    >>> sn.merge(sn.measure([[float(x)]]) for x in range(5)).mean.tolist()
+    [2.0]
+    """
+    listed = list(parts)
+    if not listed:
+        msg = "nothing to merge: expected at least one part; start from Moments.empty(channels)"
+        raise ValueError(msg)
+    meta = NO_META
+    for at, part in enumerate(listed):
+        if not isinstance(part, Moments):
+            msg = f"part {at} is a {type(part).__name__}, expected Moments; measure or load it first"
+            raise TypeError(msg)
+        if part.channels != listed[0].channels:
+            msg = (
+                f"part {at} has {part.channels} channels but part 0 has {listed[0].channels}; "
+                f"only moments of the same channels can be merged"
+            )
+            raise ValueError(msg)
+        meta = meta + part.meta
+    rows = np.stack([part._partial for part in listed])
+    return Moments.of_partial(partial.merge_tree(rows).copy(), meta)
+
+
+def _restore(data: bytes, meta: Meta) -> Moments:
+    return Moments.of_partial(np.frombuffer(data, PARTIAL).copy(), meta)
+
+
+def _integers(name: str, values: ArrayLike) -> Counts:
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        msg = f"{name} must be integers of shape (C,), got {array.dtype} of shape {array.shape}"
+        raise ValueError(msg)
+    if array.size and (int(array.max()) > partial.MAX_COUNT or int(array.min()) < 0):
+        msg = f"{name} must lie between 0 and 2**63 - 1, got {array.tolist()}"
+        raise ValueError(msg)
+    return array.astype(np.int64)
+
+
+def _floats(name: str, values: ArrayLike, channels: int) -> Floats:
+    array = np.asarray(values, np.float64)
+    return _sized(name, np.broadcast_to(array, channels) if array.ndim == 0 else array, channels)
+
+
+def _sized(name: str, array: NDArray[Any], channels: int) -> NDArray[Any]:
+    if array.shape != (channels,):
+        msg = f"{name} must have one number per channel, shape ({channels},), got {array.shape}"
+        raise ValueError(msg)
+    return array
+
+
+def _canonical(rows: Partial) -> Partial:
+    """Give empty channels their one form, and zeros a plus sign."""
+    nothing = rows["count"] == 0
+    for name in ("mean", "minimum", "maximum"):
+        rows[name] = np.where(nothing, np.nan, rows[name] + 0.0)
+    rows["m2"] = np.where(nothing, 0.0, rows["m2"] + 0.0)
+    return rows
+
+
+def _check(rows: Partial) -> None:
+    """Refuse fields that no data could have."""
+    count, mean, m2 = rows["count"], rows["mean"], rows["m2"]
+    low, high = rows["minimum"], rows["maximum"]
+    some = count > 0
+    undefined = some & np.isnan(m2)
+    wrong = {
+        "m2 is negative": some & (m2 < 0),
+        "mean is not finite although m2 is": some & ~np.isfinite(mean) & ~undefined,
+        "m2 is NaN although mean is finite": undefined & np.isfinite(mean),
+        "m2 is not 0 although count is 1 or less": (count <= 1) & ~((m2 == 0) | np.isnan(m2)),
+        "minimum is above the mean": some & (low > mean),
+        "maximum is below the mean": some & (high < mean),
+        "minimum is above the maximum": some & (low > high),
+    }
+    for what, channels in wrong.items():
+        if channels.any():
+            msg = f"these are no moments of any data: {what}, channel(s) {_indices(channels)}"
+            raise ValueError(msg)
+
+
+def _indices(flags: NDArray[np.bool_]) -> str:
+    found = np.flatnonzero(flags).tolist()
+    return ", ".join(map(str, found[:10])) + (", …" if len(found) > 10 else "")
+
+
+def _checked_meta(meta: Meta, channels: int) -> Meta:
+    if meta.names is not None and len(meta.names) != channels:
+        msg = f"expected {channels} channel names, one per channel, got {len(meta.names)}"
+        raise ValueError(msg)
+    if meta.channel_shape is not None and np.prod(meta.channel_shape, dtype=int) != channels:
+        msg = f"channel_shape {meta.channel_shape} does not hold {channels} channels"
+        raise ValueError(msg)
+    return meta
+
+
+def _short(values: Floats) -> str:
+    shown = [f"{v:.4g}" for v in values[:6].tolist()]
+    return f"[{' '.join(shown)}{' …' if values.size > 6 else ''}]"

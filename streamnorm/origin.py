@@ -1,0 +1,50 @@
+"""What provenance says about this run: library, processor, time."""
+
+import datetime
+import os
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from streamnorm.meta import Pass, Report
+from streamnorm.version import __version__
+
+__all__ = ["new_pass", "now"]
+
+
+def new_pass(
+    source: str,
+    kind: str,
+    *,
+    dtype: str = "",
+    transform: str | None = None,
+    decoder: str = "",
+    report: Report | None = None,
+) -> Pass:
+    """Describe one pass over a source, made here and now."""
+    library = f"streamnorm {__version__}, NumPy {np.__version__}"
+    report = Report() if report is None else report
+    return Pass(source, kind, dtype, transform, library, decoder, _cpu(), now(), report)
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601; that of SOURCE_DATE_EPOCH where it is set."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    zone = datetime.UTC
+    if epoch:
+        moment = datetime.datetime.fromtimestamp(int(epoch), zone)
+    else:
+        moment = datetime.datetime.now(zone)
+    return moment.isoformat(timespec="seconds")
+
+
+@lru_cache
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0]} ({platform.machine()})" if models else platform.processor()

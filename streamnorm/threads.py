@@ -1,0 +1,84 @@
+"""How many threads, and running work on them so that results never depend on their number."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+__all__ = ["in_order", "resolve", "spread"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 4
+"""Items under way per worker: enough to keep it busy while an earlier, slower one is awaited."""
+
+
+def resolve(threads: int | None, name: str = "threads") -> int:
+    """Return the number of threads to use.
+
+    None means STREAMNORM_THREADS, else the CPUs this process may run on, and 1 in daemon processes
+    (workers of a DataLoader or a Pool: their parent has spread the work already).
+    """
+    if threads is None:
+        named = os.environ.get("STREAMNORM_THREADS", "")
+        if named:
+            name, threads = "STREAMNORM_THREADS", int(named) if named.isdigit() else 0
+        elif multiprocessing.current_process().daemon:
+            return 1
+        elif hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        else:
+            return os.cpu_count() or 1
+    if threads < 1:
+        msg = f"{name} must be a whole number of at least 1, got {threads}"
+        raise ValueError(msg)
+    return threads
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="streamnorm")
+
+
+if hasattr(os, "register_at_fork"):
+    # A pool's threads do not exist in a forked child: it must start its own.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def spread(work: Callable[[int, int], None], threads: int) -> None:
+    """Call ``work(first, threads)`` for every first below `threads`, on as many threads.
+
+    The caller's thread does one share itself.
+    """
+    others = [_pool(threads - 1).submit(work, first, threads) for first in range(1, threads)]
+    try:
+        work(0, threads)
+    finally:
+        for other in others:
+            other.result()
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Yield ``work(item)`` of every item in the order of the items.
+
+    At most ``AHEAD * workers`` items are under way, so memory stays flat. When the consumer stops
+    or is interrupted, what has not begun is cancelled and what has is awaited.
+    """
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="streamnorm-compute")
+    under_way: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            if len(under_way) >= AHEAD * workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
