@@ -118,9 +118,7 @@ class Accumulator:
             does. Whatever is raised, the state is as before.
         """
         with self._turn:
-            done = measure_partial(
-                batch, self._channel_axis, self._nan_policy, mask, self._threads
-            )
+            done = measure_partial(batch, self._channel_axis, self._nan_policy, mask, self._threads)
             self._accept(done, shape_of(batch))
             self._stack.push(done.rows)
         return self

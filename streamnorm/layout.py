@@ -10,12 +10,13 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
+from typing import Any
 
 import numpy as np
 
 from streamnorm.arrays import Array
 
-__all__ = ["BOX_VALUES", "Box", "ChannelAxis", "Layout", "boxes"]
+__all__ = ["BOX_VALUES", "Box", "ChannelAxis", "Layout", "boxes", "kept_axes"]
 
 ChannelAxis = int | tuple[int, ...] | None
 Box = tuple[slice, ...]
@@ -68,7 +69,8 @@ class Layout:
 
     def arrange(self, array: Array) -> Array:
         """View `array` with its axes in this layout's order."""
-        return array[(*self.flipped, ...)].transpose(self.axes)
+        forward: Any = (*self.flipped, ...)
+        return np.asarray(array[forward].transpose(self.axes))
 
     def flat(self, arranged: Array) -> Array | None:
         """View an arranged array as (outer, channel, inner), or None where that needs a copy."""
@@ -114,7 +116,7 @@ def _layout_of(
     shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis
 ) -> Layout:
     ndim = len(shape)
-    kept = _kept_axes(ndim, channel_axis)
+    kept = kept_axes(ndim, channel_axis)
     # Stable: axes of equal strides (size 1, broadcast) stay in their written order.
     reduced = sorted((a for a in range(ndim) if a not in kept), key=lambda a: -abs(strides[a]))
     finest = min((abs(strides[a]) for a in kept if shape[a] > 1), default=0)
@@ -127,7 +129,16 @@ def _layout_of(
     return Layout((*outer, *kept, *inner), flipped, len(outer), len(kept), channel_shape)
 
 
-def _kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+    """Return the axes that `channel_axis` keeps, counted from 0, in the order asked for.
+
+    Raises
+    ------
+    ValueError
+        If an axis does not exist or is named twice.
+    TypeError
+        If `channel_axis` is neither an int, a tuple of ints nor None.
+    """
     if channel_axis is None:
         return ()
     asked = channel_axis if isinstance(channel_axis, tuple) else (channel_axis,)

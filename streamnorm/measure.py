@@ -142,7 +142,7 @@ def _refuse_nan(rows: Partial) -> None:
     bad = np.flatnonzero((rows["count"] > 0) & np.isnan(rows["minimum"])).tolist()
     if bad:
         msg = (
-            f"NaN in channel(s) {', '.join(map(str, bad[:10]))} under nan_policy='raise'; clean the "
-            f"data, or pass nan_policy='omit' to leave NaN out and count them"
+            f"NaN in channel(s) {', '.join(map(str, bad[:10]))} under nan_policy='raise'; clean "
+            f"the data, or pass nan_policy='omit' to leave NaN out and count them"
         )
         raise ValueError(msg)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["NO_META", "Meta", "Pass", "Provenance", "Report"]
+__all__ = ["LISTED", "NO_META", "Meta", "Pass", "Provenance", "Report"]
 
-_LISTED = 100
+LISTED = 100
+"""Passes and skipped items that are listed one by one; beyond, only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Report:
         return Report(
             self.read + other.read,
             self.skipped + other.skipped,
-            (self.skipped_items + other.skipped_items)[:_LISTED],
+            (self.skipped_items + other.skipped_items)[:LISTED],
             self.ignored + other.ignored,
             MappingProxyType(both),
             self.omitted + other.omitted,
@@ -125,12 +126,10 @@ class Provenance:
 
     def __add__(self, other: "Provenance") -> "Provenance":
         passes = self.passes + other.passes
-        folded = passes[_LISTED:]
+        folded = passes[LISTED:]
         pieces = [d for d in (self.digest, other.digest) if d] + [_canonical(p) for p in folded]
         digest = pieces[0] if len(pieces) == 1 and not folded else _digest(pieces)
-        return Provenance(
-            passes[:_LISTED], self.further + other.further + len(folded), digest
-        )
+        return Provenance(passes[:LISTED], self.further + other.further + len(folded), digest)
 
 
 def _digest(pieces: list[str]) -> str:

@@ -8,13 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamnorm import partial
+from streamnorm.fields import (
+    Counts,
+    Floats,
+    canonical,
+    check,
+    checked_meta,
+    floats,
+    integers,
+    sized,
+)
 from streamnorm.meta import NO_META, Meta
 from streamnorm.partial import PARTIAL, Partial
 
 __all__ = ["Moments", "merge"]
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 class Moments:
@@ -78,18 +85,18 @@ class Moments:
         omitted: ArrayLike | None = None,
         meta: Meta = NO_META,
     ) -> None:
-        counts = _integers("count", count)
+        counts = integers("count", count)
         rows = partial.empty(counts.size)
         rows["count"] = counts
         given = {"mean": mean, "m2": m2, "minimum": minimum, "maximum": maximum}
         for name, values in given.items():
             if values is not None:
-                rows[name] = _floats(name, values, counts.size)
+                rows[name] = floats(name, values, counts.size)
         if omitted is not None:
-            rows["omitted"] = _sized("omitted", _integers("omitted", omitted), counts.size)
-        _check(rows)
-        object.__setattr__(self, "_partial", _canonical(rows))
-        object.__setattr__(self, "_meta", _checked_meta(meta, counts.size))
+            rows["omitted"] = sized("omitted", integers("omitted", omitted), counts.size)
+        check(rows)
+        object.__setattr__(self, "_partial", canonical(rows))
+        object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
 
     def __setattr__(self, name: str, value: object) -> None:
         msg = f"Moments cannot change; make new ones instead of setting {name!r}"
@@ -153,13 +160,14 @@ class Moments:
         Examples
         --------
         >>> from streamnorm import Moments
-        >>> parts = [Moments.from_mean_std(1000, [0.4], [0.2]), Moments.from_mean_std(10, [0.9], [0.1])]
-        >>> (parts[0] + parts[1]).std().round(4).tolist()
-        [0.2055]
+        >>> many = Moments.from_mean_std(1000, [0.4], [0.2])
+        >>> few = Moments.from_mean_std(10, [0.9], [0.1])
+        >>> (many + few).std().round(4).tolist()
+        [0.2053]
         """
         means = np.atleast_1d(np.asarray(mean, np.float64))
-        counts = np.broadcast_to(_integers("count", count), means.shape)
-        stds = _floats("std", std, means.size)
+        counts = np.broadcast_to(integers("count", count), means.shape)
+        stds = floats("std", std, means.size)
         if (stds < 0).any():
             msg = f"std must not be negative, got {stds.min()}; is it a variance or a log?"
             raise ValueError(msg)
@@ -266,10 +274,10 @@ class Moments:
         >>> bytes_seen.affine(1 / 255).maximum.tolist()
         [1.0]
         """
-        a = _floats("scale", scale, self.channels)
-        b = _floats("shift", shift, self.channels)
+        a = floats("scale", scale, self.channels)
+        b = floats("shift", shift, self.channels)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            msg = f"scale and shift must be finite, got scale {scale} and shift {shift}"
+            msg = f"scale and shift must be finite, got scale {scale!r} and shift {shift!r}"
             raise ValueError(msg)
         rows = self._partial.copy()
         with np.errstate(all="ignore"):
@@ -280,11 +288,11 @@ class Moments:
             mean = np.fmin(np.fmax(a * rows["mean"] + b, rows["minimum"]), rows["maximum"])
             rows["mean"] = np.where(np.isnan(rows["mean"]), np.nan, mean)
             rows["m2"] = rows["m2"] * a * a
-        return Moments.of_partial(_canonical(rows), self._meta)
+        return Moments.of_partial(canonical(rows), self._meta)
 
     def with_meta(self, **changes: Any) -> "Moments":
         """Return the same numbers with fields of `meta` replaced, for example ``names``."""
-        meta = _checked_meta(replace(self._meta, **changes), self.channels)
+        meta = checked_meta(replace(self._meta, **changes), self.channels)
         return Moments.of_partial(self._partial, meta)
 
     def __add__(self, other: object) -> "Moments":
@@ -305,10 +313,9 @@ class Moments:
         return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
 
     def __repr__(self) -> str:
-        counts = set(self.count.tolist())
-        seen = f"{min(counts):_}" if counts else "0"
-        if len(counts) > 1:
-            seen += f" to {max(counts):_}"
+        fewest = int(self.count.min(initial=partial.MAX_COUNT))
+        most = int(self.count.max(initial=0))
+        seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
         mean, std = _short(self.mean), _short(self.std())
         return f"Moments(C={self.channels}, n={seen}, mean={mean}, std={std})"
 
@@ -364,7 +371,9 @@ def merge(parts: Iterable[Moments]) -> Moments:
     meta = NO_META
     for at, part in enumerate(listed):
         if not isinstance(part, Moments):
-            msg = f"part {at} is a {type(part).__name__}, expected Moments; measure or load it first"
+            msg = (
+                f"part {at} is a {type(part).__name__}, expected Moments; measure or load it first"
+            )
             raise TypeError(msg)
         if part.channels != listed[0].channels:
             msg = (
@@ -373,80 +382,12 @@ def merge(parts: Iterable[Moments]) -> Moments:
             )
             raise ValueError(msg)
         meta = meta + part.meta
-    rows = np.stack([part._partial for part in listed])
+    rows = np.stack([part._partial for part in listed])  # noqa: SLF001 - its own kind
     return Moments.of_partial(partial.merge_tree(rows).copy(), meta)
 
 
 def _restore(data: bytes, meta: Meta) -> Moments:
     return Moments.of_partial(np.frombuffer(data, PARTIAL).copy(), meta)
-
-
-def _integers(name: str, values: ArrayLike) -> Counts:
-    array = np.atleast_1d(np.asarray(values))
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        msg = f"{name} must be integers of shape (C,), got {array.dtype} of shape {array.shape}"
-        raise ValueError(msg)
-    if array.size and (int(array.max()) > partial.MAX_COUNT or int(array.min()) < 0):
-        msg = f"{name} must lie between 0 and 2**63 - 1, got {array.tolist()}"
-        raise ValueError(msg)
-    return array.astype(np.int64)
-
-
-def _floats(name: str, values: ArrayLike, channels: int) -> Floats:
-    array = np.asarray(values, np.float64)
-    return _sized(name, np.broadcast_to(array, channels) if array.ndim == 0 else array, channels)
-
-
-def _sized(name: str, array: NDArray[Any], channels: int) -> NDArray[Any]:
-    if array.shape != (channels,):
-        msg = f"{name} must have one number per channel, shape ({channels},), got {array.shape}"
-        raise ValueError(msg)
-    return array
-
-
-def _canonical(rows: Partial) -> Partial:
-    """Give empty channels their one form, and zeros a plus sign."""
-    nothing = rows["count"] == 0
-    for name in ("mean", "minimum", "maximum"):
-        rows[name] = np.where(nothing, np.nan, rows[name] + 0.0)
-    rows["m2"] = np.where(nothing, 0.0, rows["m2"] + 0.0)
-    return rows
-
-
-def _check(rows: Partial) -> None:
-    """Refuse fields that no data could have."""
-    count, mean, m2 = rows["count"], rows["mean"], rows["m2"]
-    low, high = rows["minimum"], rows["maximum"]
-    some = count > 0
-    undefined = some & np.isnan(m2)
-    wrong = {
-        "m2 is negative": some & (m2 < 0),
-        "mean is not finite although m2 is": some & ~np.isfinite(mean) & ~undefined,
-        "m2 is NaN although mean is finite": undefined & np.isfinite(mean),
-        "m2 is not 0 although count is 1 or less": (count <= 1) & ~((m2 == 0) | np.isnan(m2)),
-        "minimum is above the mean": some & (low > mean),
-        "maximum is below the mean": some & (high < mean),
-        "minimum is above the maximum": some & (low > high),
-    }
-    for what, channels in wrong.items():
-        if channels.any():
-            msg = f"these are no moments of any data: {what}, channel(s) {_indices(channels)}"
-            raise ValueError(msg)
-
-
-def _indices(flags: NDArray[np.bool_]) -> str:
-    found = np.flatnonzero(flags).tolist()
-    return ", ".join(map(str, found[:10])) + (", …" if len(found) > 10 else "")
-
-
-def _checked_meta(meta: Meta, channels: int) -> Meta:
-    if meta.names is not None and len(meta.names) != channels:
-        msg = f"expected {channels} channel names, one per channel, got {len(meta.names)}"
-        raise ValueError(msg)
-    if meta.channel_shape is not None and np.prod(meta.channel_shape, dtype=int) != channels:
-        msg = f"channel_shape {meta.channel_shape} does not hold {channels} channels"
-        raise ValueError(msg)
-    return meta
 
 
 def _short(values: Floats) -> str:

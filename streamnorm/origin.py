@@ -1,6 +1,6 @@
 """What provenance says about this run: library, processor, time."""
 
-import datetime
+import datetime as dt
 import os
 import platform
 from functools import lru_cache
@@ -32,11 +32,8 @@ def new_pass(
 def now() -> str:
     """Return the time in UTC, ISO 8601; that of SOURCE_DATE_EPOCH where it is set."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    zone = datetime.UTC
-    if epoch:
-        moment = datetime.datetime.fromtimestamp(int(epoch), zone)
-    else:
-        moment = datetime.datetime.now(zone)
+    zone = dt.UTC
+    moment = dt.datetime.fromtimestamp(int(epoch), zone) if epoch else dt.datetime.now(zone)
     return moment.isoformat(timespec="seconds")
 
 

@@ -91,6 +91,7 @@ def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
         finite = (mean_a - mean_a == 0.0) & (mean_b - mean_b == 0.0)
         mean = select(finite, mean, both)
         m2 = select(finite, m2, np.nan)
+        # x != x is true of NaN alone, which wins on either side.
         lo = select((lo_a <= lo_b) | (lo_a != lo_a), lo_a, lo_b)
         hi = select((hi_a >= hi_b) | (hi_a != hi_a), hi_a, hi_b)
         a_empty = n_a == 0

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 from typing import TypeVar
 
 __all__ = ["in_order", "resolve", "spread"]
@@ -62,23 +64,32 @@ def spread(work: Callable[[int, int], None], threads: int) -> None:
             other.result()
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], workers: int, group: int = 1
+) -> Iterator[R]:
     """Yield ``work(item)`` of every item in the order of the items.
 
-    At most ``AHEAD * workers`` items are under way, so memory stays flat. When the consumer stops
-    or is interrupted, what has not begun is cancelled and what has is awaited.
+    At most ``AHEAD * workers`` groups of `group` items are under way, so memory stays flat. When
+    the consumer stops or is interrupted, no further item is begun and those begun are awaited.
     """
     if workers == 1:
         yield from map(work, items)
         return
+    stopped = threading.Event()
+
+    def work_group(members: list[T]) -> list[R]:
+        return [work(member) for member in members if not stopped.is_set()]
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="streamnorm-compute")
-    under_way: deque[Future[R]] = deque()
+    under_way: deque[Future[list[R]]] = deque()
+    remaining = iter(items)
     try:
-        for item in items:
-            under_way.append(pool.submit(work, item))
+        while members := list(islice(remaining, group)):
+            under_way.append(pool.submit(work_group, members))
             if len(under_way) >= AHEAD * workers:
-                yield under_way.popleft().result()
+                yield from under_way.popleft().result()
         while under_way:
-            yield under_way.popleft().result()
+            yield from under_way.popleft().result()
     finally:
+        stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -42,7 +42,7 @@ def measure_array(
         cuts = _bounds(view.shape)
     else:
         pieces = boxes(arranged.shape, layout.outer, layout.kept)
-        cuts = np.empty((len(pieces), 0))
+        cuts = np.empty((len(pieces), 0), np.int64)
     if not len(cuts):
         return partial.empty(layout.channels)
     rows = partial.empty((len(cuts), layout.channels))
@@ -58,7 +58,8 @@ def measure_array(
 
     threads.spread(share, min(workers, len(cuts)) if len(cuts) >= _FEWEST_BOXES else 1)
     merge_rows(rows)
-    return rows[0].copy() if len(rows) > 1 else rows[0]
+    merged: Partial = rows[0]
+    return merged.copy() if len(rows) > 1 else merged
 
 
 @lru_cache(maxsize=256)
@@ -122,9 +123,7 @@ def _read_only(array: Array) -> Array:
     return view
 
 
-def _run_centred(
-    block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial
-) -> None:
+def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:
     """Subtract each channel's first valid integer in integers, measure, and shift back."""
     keep = np.True_ if valid is None else valid
     wide = block.astype(np.int64 if block.dtype.kind == "i" else np.uint64, copy=False)
@@ -141,7 +140,7 @@ def _run_centred(
 
 
 def _first_valid(block: Array, valid: NDArray[np.bool_] | None) -> Array:
-    """Return one value per channel, shape (1, C, 1); a masked one could be a far-off nodata code."""
+    """Return one value per channel, shape (1, C, 1); a masked one could be a nodata code."""
     if valid is None:
         return block[:1, :, :1]
     by_channel = valid.transpose(1, 0, 2).reshape(block.shape[1], -1)

@@ -22,7 +22,7 @@ Index = np.uint64
 
 
 @jit
-def _add_sums(row: Any, n: int, s: int, q: int, lo: int, hi: int) -> None:
+def _add_sums(row: Any, n: int, s: Any, q: Any, lo: Any, hi: Any) -> None:
     r"""Merge integer sums into a channel's row.
 
     With the integer :math:`c` nearest to the mean, :math:`\sum (x-c)^2 = q - c(2s - nc)` is exact

@@ -1,0 +1,67 @@
+"""The command line: one module a command.
+
+Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 the data or a file is
+at fault (one line on stderr says how), 2 the command line is, 130 interrupted.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+from streamnorm.cli import compare, compute, export, merge, show
+from streamnorm.errors import StreamnormWarning
+from streamnorm.version import __version__
+
+__all__ = ["main"]
+
+_COMMANDS = (compute, merge, show, compare, export)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", StreamnormWarning)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("streamnorm: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: not an error of ours.
+        sys.stdout = None
+        return 0
+    except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        print(f"streamnorm: error: {_one_line(error)}{where}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamnorm",
+        description="Mean and standard deviation of every channel of a data set, in one pass.",
+        epilog="Exit codes: 0 done, 1 the data or a file is at fault, 2 usage, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"streamnorm {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for module in _COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"streamnorm: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,51 @@
+"""Write mean and std in the form that another tool reads."""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from streamnorm.cli import formats, options
+from streamnorm.moments import Moments
+from streamnorm.state import load, write_atomically
+
+__all__ = ["add_arguments", "run"]
+
+_TEXT = {
+    "torchvision": formats.as_torchvision,
+    "json": formats.as_json,
+    "yaml": formats.as_yaml,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="state file")
+    parser.add_argument("--format", choices=(*_TEXT, "npz"), required=True)
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: stdout (npz needs it)")
+    options.add_ddof(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load, convert, write."""
+    moments = load(arguments.file)
+    if arguments.format == "npz":
+        if not arguments.output:
+            msg = "--format npz is binary: name a file with -o"
+            raise ValueError(msg)
+        write_atomically(Path(arguments.output), _npz(moments, arguments.ddof))
+        return
+    text = _TEXT[arguments.format](moments, arguments.ddof)
+    if arguments.output:
+        write_atomically(Path(arguments.output), text.encode())
+    else:
+        sys.stdout.write(text)
+
+
+def _npz(moments: Moments, ddof: float) -> bytes:
+    buffer = io.BytesIO()
+    arrays = {name: getattr(moments, name) for name in ("count", "mean", "minimum", "maximum")}
+    np.savez(buffer, std=moments.std(ddof), **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,44 @@
+"""Print a state file."""
+
+import argparse
+import sys
+
+from streamnorm.cli import formats, options
+from streamnorm.moments import Moments
+from streamnorm.state import load
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="state file")
+    parser.add_argument("--format", choices=("table", "json", "torchvision"), default="table")
+    options.add_ddof(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load and print."""
+    moments = load(arguments.file)
+    if arguments.format == "table":
+        text = formats.as_table(moments, arguments.ddof) + _provenance(moments)
+    elif arguments.format == "json":
+        text = formats.as_json(moments, arguments.ddof)
+    else:
+        text = formats.as_torchvision(moments, arguments.ddof)
+    sys.stdout.write(text)
+
+
+def _provenance(moments: Moments) -> str:
+    origin = moments.meta.provenance
+    lines = []
+    for entry in origin.passes:
+        skipped = f", {entry.report.skipped:,} skipped" if entry.report.skipped else ""
+        transform = f", transform {entry.transform}" if entry.transform else ""
+        lines.append(
+            f"from {entry.source}: {entry.kind}, {entry.report.read:,} read{skipped}, "
+            f"{entry.dtype}{transform}, {entry.library}, {entry.time}\n"
+        )
+    if origin.further:
+        lines.append(f"and {origin.further:,} more passes (digest {origin.digest[:12]})\n")
+    return "".join(lines)

@@ -1,0 +1,110 @@
+"""A whole data set -> one value: threads that read, decode and measure; one fold in order."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from streamnorm import threads
+from streamnorm.folding import Fold
+from streamnorm.layout import ChannelAxis
+from streamnorm.measure import NanPolicy, check_nan_policy
+from streamnorm.moments import Moments
+from streamnorm.progress import Bar, Progress
+from streamnorm.reading import Plan, outcomes
+from streamnorm.sources.items import Choice
+from streamnorm.sources.registry import open_source
+
+__all__ = ["compute"]
+
+
+def compute(
+    source: Any,
+    *,
+    channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    nan_policy: NanPolicy = "propagate",
+    workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    select: Any = None,
+    transform: Callable[[Any], Any] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    indices: Sequence[int] | None = None,
+    mode: str | None = None,
+    progress: Progress | bool | None = None,
+) -> Moments:
+    """Measure a whole data set in one pass.
+
+    Parameters
+    ----------
+    source : path, array, DataLoader, or iterable of arrays
+        A folder of images (recursive, sizes may differ), an image, ``.npy`` or ``.npz`` file, a
+        glob, a list of files; an array or memory map; a torch DataLoader; any iterable.
+    channel_axis : int, tuple of int, None or "auto"
+        The axis that is kept. "auto": the last for images; 1 for 2-D arrays and for 4-D and up;
+        for others it asks.
+    nan_policy : {"propagate", "omit", "raise"}
+        As for `measure`.
+    workers : int, optional
+        Threads that read, decode and measure. Default as for ``threads`` of `measure`. The bits do
+        not depend on it.
+    on_error : {"raise", "skip"}
+        What to do with a file that cannot be read. Skipped ones are counted and listed in
+        ``value.meta.report``, and warned of.
+    select : int, str or callable, optional
+        Which item of a tuple (default the first), which key of a dict, or which array of an
+        ``.npz`` file to measure.
+    transform : callable, optional
+        Applied to every item before it is measured; recorded by its name.
+    include, exclude : str or sequence of str
+        Globs on the paths below a folder, or on the paths of a list of images.
+    indices : sequence of int, optional
+        Which rows of an array, or which files in their order, to read.
+    mode : str, optional
+        Pillow's name of the mode to convert every image to, for example "RGB" or "L". Default:
+        one channel if all images are grey, else RGB.
+    progress : bool or callable, optional
+        A bar on stderr; default only on a terminal. Or a callable of (items done, total or None).
+
+    Returns
+    -------
+    Moments
+        Bit for bit that of ``merge(measure(item) for item in items)``. ``value.meta.report`` says
+        what was read, skipped, ignored, converted and omitted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist.
+    ValueError
+        If the source is empty, an item cannot be read, channels differ between items, 8- and
+        16-bit images are mixed, or the channel axis is not clear.
+    TypeError
+        If the source or its items are nothing that can be measured.
+
+    Examples
+    --------
+    >>> import numpy as np, streamnorm as sn
+    >>> sn.compute(np.arange(24.0).reshape(2, 3, 2, 2))
+    Moments(C=3, n=8, mean=[7.5 11.5 15.5], std=[6.103 6.103 6.103])
+    >>> batches = ((np.full((4, 2), float(k)), "label") for k in range(3))
+    >>> sn.compute(batches).meta.report.read
+    3
+    """
+    check_nan_policy(nan_policy)
+    if on_error not in ("raise", "skip"):
+        msg = f"on_error must be 'raise' or 'skip', got {on_error!r}"
+        raise ValueError(msg)
+    choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
+    opened = open_source(source, channel_axis, choice)
+    plan = Plan(channel_axis, nan_policy, transform)
+    fold = Fold(opened, on_error == "skip")
+    started = time.perf_counter()
+    with Bar(opened, progress) as bar:
+        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
+            fold.add(outcome)
+            bar.advance(outcome.size)
+    return fold.finish(plan, time.perf_counter() - started)
+
+
+def _listed(globs: str | Sequence[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)

@@ -1,0 +1,92 @@
+"""Fields of moments that come from outside: their types, shapes and what no data could have."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamnorm.meta import Meta
+from streamnorm.partial import MAX_COUNT, Partial
+
+__all__ = ["Counts", "Floats", "canonical", "check", "checked_meta", "floats", "integers", "sized"]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def integers(name: str, values: ArrayLike) -> Counts:
+    """Return counts, int64, shape (C,); the message of an error names the field."""
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        msg = f"{name} must be integers of shape (C,), got {array.dtype} of shape {array.shape}"
+        raise ValueError(msg)
+    if array.size and (int(array.max()) > MAX_COUNT or int(array.min()) < 0):
+        msg = f"{name} must lie between 0 and 2**63 - 1, got {array.tolist()}"
+        raise ValueError(msg)
+    return array.astype(np.int64)
+
+
+def floats(name: str, values: ArrayLike, channels: int) -> Floats:
+    """Return numbers, float64, shape (C,); a scalar serves all channels."""
+    array = np.asarray(values, np.float64)
+    return sized(name, np.broadcast_to(array, channels) if array.ndim == 0 else array, channels)
+
+
+def sized(name: str, array: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Return `array` if it has one number per channel."""
+    if array.shape != (channels,):
+        msg = f"{name} must have one number per channel, shape ({channels},), got {array.shape}"
+        raise ValueError(msg)
+    return array
+
+
+def canonical(rows: Partial) -> Partial:
+    """Give empty channels their one form, and zeros a plus sign."""
+    nothing = rows["count"] == 0
+    for name in ("mean", "minimum", "maximum"):
+        rows[name] = np.where(nothing, np.nan, rows[name] + 0.0)
+    rows["m2"] = np.where(nothing, 0.0, rows["m2"] + 0.0)
+    return rows
+
+
+def check(rows: Partial) -> None:
+    """Refuse fields that no data could have."""
+    count, mean, m2 = rows["count"], rows["mean"], rows["m2"]
+    low, high = rows["minimum"], rows["maximum"]
+    some = count > 0
+    undefined = some & np.isnan(m2)
+    wrong = {
+        "m2 is negative": some & (m2 < 0),
+        "mean is not finite although m2 is": some & ~np.isfinite(mean) & ~undefined,
+        "m2 is NaN although mean is finite": undefined & np.isfinite(mean),
+        "m2 is not 0 although count is 0": ~some & (m2 != 0),
+        "m2 is not 0 although count is 1": (count == 1) & (m2 != 0) & ~undefined,
+        "an extreme is infinite although m2 is not NaN": some & _infinite(low, high) & ~undefined,
+        "minimum is above the mean": some & (low > mean),
+        "maximum is below the mean": some & (high < mean),
+        "minimum is above the maximum": some & (low > high),
+    }
+    for what, channels in wrong.items():
+        if channels.any():
+            msg = f"these are no moments of any data: {what}, channel(s) {_indices(channels)}"
+            raise ValueError(msg)
+
+
+def _infinite(low: Floats, high: Floats) -> NDArray[np.bool_]:
+    return np.isinf(low) | np.isinf(high)
+
+
+def _indices(flags: NDArray[np.bool_]) -> str:
+    found = np.flatnonzero(flags).tolist()
+    return ", ".join(map(str, found[:10])) + (", …" if len(found) > 10 else "")
+
+
+def checked_meta(meta: Meta, channels: int) -> Meta:
+    """Return `meta` if its names and shape are for so many channels."""
+    if meta.names is not None and len(meta.names) != channels:
+        msg = f"expected {channels} channel names, one per channel, got {len(meta.names)}"
+        raise ValueError(msg)
+    if meta.channel_shape is not None and np.prod(meta.channel_shape, dtype=int) != channels:
+        msg = f"channel_shape {meta.channel_shape} does not hold {channels} channels"
+        raise ValueError(msg)
+    return meta

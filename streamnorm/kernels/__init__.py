@@ -1,0 +1,1 @@
+"""Kernels: one block of numbers -> one partial result."""

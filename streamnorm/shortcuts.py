@@ -1,0 +1,132 @@
+"""The shortcuts that people take for the std of a data set, computed on purpose, to compare.
+
+None of them is a std of the data: the mean of standard deviations of pieces leaves out how much the
+pieces' means differ, and weighs a root by the piece.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamnorm import threads
+from streamnorm.accumulator import Stack
+from streamnorm.fields import Floats
+from streamnorm.layout import ChannelAxis
+from streamnorm.moments import Moments
+from streamnorm.partial import Partial
+from streamnorm.reading import Plan, outcomes
+from streamnorm.sources.items import Choice
+from streamnorm.sources.registry import open_source
+
+__all__ = ["BATCH_SIZES", "Comparison", "Shortcut", "compare"]
+
+BATCH_SIZES = (64, 256, 1000)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One wrong way: its name and what it gives, float64, shape (C,)."""
+
+    name: str
+    std: Floats
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The pooled moments beside the shortcuts, which use ddof 1, as torch does."""
+
+    pooled: Moments
+    samples: int
+    shortcuts: tuple[Shortcut, ...]
+
+    def matching(self, published: Sequence[float], tolerance: float) -> list[str]:
+        """Name the rows, the pooled one included, that agree with published numbers."""
+        rows = [Shortcut("pooled", self.pooled.std()), *self.shortcuts]
+        target = np.asarray(published, np.float64)
+        return [row.name for row in rows if (np.abs(row.std - target) <= tolerance).all()]
+
+
+@dataclass
+class _Averages:
+    """Running sums over the samples and over batches of several sizes."""
+
+    sizes: Sequence[int]
+    total: Stack = field(default_factory=Stack)
+    samples: int = 0
+    std_sum: Any = 0.0
+    variance_sum: Any = 0.0
+    batches: dict[int, Stack] = field(default_factory=dict)
+    batch_sums: dict[int, tuple[int, Any]] = field(default_factory=dict)
+
+    def add(self, rows: Partial) -> None:
+        variance = _variance(rows)
+        self.samples += 1
+        self.std_sum = self.std_sum + np.sqrt(variance)
+        self.variance_sum = self.variance_sum + variance
+        for size in self.sizes:
+            batch = self.batches.setdefault(size, Stack())
+            batch.push(rows.copy())
+            if batch.parts == size:
+                self._close(size)
+        self.total.push(rows)
+
+    def _close(self, size: int) -> None:
+        count, total = self.batch_sums.get(size, (0, 0.0))
+        std = np.sqrt(_variance(self.batches.pop(size).fold(0)))
+        self.batch_sums[size] = (count + 1, total + std)
+
+    def rows(self) -> list[Shortcut]:
+        found = [Shortcut("mean of per-image std", self.std_sum / self.samples)]
+        for size in self.sizes:
+            if size in self.batches:
+                self._close(size)
+            count, total = self.batch_sums[size]
+            found.append(Shortcut(f"mean of per-batch std, B = {size}", total / count))
+        root = np.sqrt(self.variance_sum / self.samples)
+        return [*found, Shortcut("sqrt of mean per-image variance", root)]
+
+
+def compare(
+    source: Any,
+    *,
+    channel_axis: ChannelAxis | str = "auto",
+    workers: int | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    scale: float = 1.0,
+    select: str | None = None,
+) -> Comparison:
+    """Measure a source sample by sample, and take every shortcut on the way.
+
+    Parameters
+    ----------
+    source, channel_axis, workers
+        As for `streamnorm.compute`; a sample is an image, or an index of axis 0.
+    batch_sizes : sequence of int
+        Batches of so many samples in the order of the source; the last may be smaller.
+    scale : float
+        What to divide the values by.
+    select : str, optional
+        Which array of an ``.npz`` file.
+
+    Raises
+    ------
+    ValueError
+        If the source is empty or cannot be read; see `streamnorm.compute`.
+    """
+    opened = open_source(source, channel_axis, Choice(select, by_sample=True))
+    averages = _Averages(sorted(batch_sizes))
+    plan = Plan(channel_axis)
+    for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
+        averages.add(outcome.rows())
+    if not averages.samples:
+        msg = f"{opened.name} is empty, there is nothing to compare"
+        raise ValueError(msg)
+    shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in averages.rows())
+    pooled = Moments.of_partial(averages.total.fold(0)).affine(1 / scale)
+    return Comparison(pooled, averages.samples, shortcuts)
+
+
+def _variance(rows: Partial) -> Floats:
+    return Moments.of_partial(rows.view()).variance(ddof=1)

@@ -1,0 +1,1 @@
+"""Sources: one module a kind of data; `registry` recognises them."""

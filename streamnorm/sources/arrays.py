@@ -1,0 +1,182 @@
+"""Arrays in memory, memory maps, ``.npy`` files and members of ``.npz`` files, in slices."""
+
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from streamnorm.arrays import Array, as_array, shape_of
+from streamnorm.layout import ChannelAxis, kept_axes
+from streamnorm.sources.items import (
+    Choice,
+    Item,
+    Reading,
+    Source,
+    auto_axis,
+    describe,
+    rows_per_item,
+)
+
+__all__ = ["from_array", "from_npy", "from_npy_files", "from_npz"]
+
+
+def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+    """Read an array in memory, or a memory map, slice by slice."""
+    choice.refuse("an array", "include", "exclude", "mode", "select")
+    as_array(array)
+    shape = shape_of(array)
+    axis = _sliced_axis(shape, channel_axis)
+    items = list(_slices(array, shape, axis, choice))
+    return Source(describe(array), "array", items, len(items), auto_axis)
+
+
+def _slices(array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice) -> Iterator[Item]:
+    if axis is None:
+        yield Item("the array", partial(Reading, array))
+        return
+    step = 1 if choice.by_sample else rows_per_item(shape, axis)
+    if choice.indices is not None:
+        if axis != 0:
+            msg = "indices= choose along axis 0, so that axis cannot be the channel axis"
+            raise ValueError(msg)
+        chosen = checked_indices(choice.indices, shape[0])
+        for start in range(0, len(chosen), step):
+            rows = chosen[start : start + step]
+            yield Item(f"rows {rows[0]} …", partial(_take, array, rows))
+        return
+    for start in range(0, shape[axis], step):
+        stop = min(start + step, shape[axis])
+        yield Item(f"rows {start} to {stop}", partial(_slice, array, axis, start, stop))
+
+
+def _take(array: Any, rows: list[int]) -> Reading:
+    return Reading(array[rows])
+
+
+def _slice(array: Any, axis: int, start: int, stop: int) -> Reading:
+    return Reading(array[(slice(None),) * axis + (slice(start, stop),)])
+
+
+def _sliced_axis(shape: tuple[int, ...], channel_axis: ChannelAxis | str) -> int | None:
+    """Return the first axis that is not kept: slices along it hold every channel."""
+    kept = (
+        kept_axes(len(shape), auto_axis(shape) if channel_axis == "auto" else channel_axis)  # type: ignore[arg-type]
+    )
+    return next((axis for axis in range(len(shape)) if axis not in kept), None)
+
+
+def checked_indices(indices: Any, length: int) -> list[int]:
+    """Return `indices` as a list of positions below `length`.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range or given twice: it would be counted twice.
+    """
+    chosen = [int(i) for i in indices]
+    if any(not 0 <= i < length for i in chosen):
+        wrong = next(i for i in chosen if not 0 <= i < length)
+        msg = f"indices must lie between 0 and {length - 1}, got {wrong}"
+        raise ValueError(msg)
+    if len(set(chosen)) != len(chosen):
+        msg = "indices must not repeat: an item given twice would be counted twice"
+        raise ValueError(msg)
+    return chosen
+
+
+def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+    """Read a ``.npy`` file in slices; nothing is mapped, so memory stays flat."""
+    choice.refuse("a .npy file", "include", "exclude", "mode", "select")
+    mapped = _mapped(path)
+    axis = _sliced_axis(mapped.shape, channel_axis)
+    if choice.indices is None and axis == 0 and mapped.flags.c_contiguous:
+        items = list(_file_slices(path, mapped, choice))
+    else:
+        items = list(_slices(mapped, mapped.shape, axis, choice))
+    return Source(str(path), "NumPy file", items, len(items), auto_axis)
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        msg = f"{path} cannot be read as a .npy file: {error}"
+        raise ValueError(msg) from error
+
+
+def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
+    step = 1 if choice.by_sample else rows_per_item(mapped.shape, 0)
+    for start in range(0, mapped.shape[0], step):
+        shape = (min(step, mapped.shape[0] - start), *mapped.shape[1:])
+        offset = mapped.offset + start * mapped.strides[0]
+        read = partial(_read_rows, path, mapped.dtype, shape, offset)
+        yield Item(f"{path}, rows {start} to {start + shape[0]}", read)
+
+
+def _read_rows(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Reading:
+    count = int(np.prod(shape, dtype=int))
+    return Reading(np.fromfile(path, dtype, count, offset=offset).reshape(shape))
+
+
+def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+    """Read several ``.npy`` files one after the other."""
+    choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices")
+    sources = [from_npy(Path(path), channel_axis, choice) for path in paths]
+    items = [item for source in sources for item in source.items]
+    return Source(f"{len(paths)} .npy files", "NumPy files", items, len(items), auto_axis)
+
+
+def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+    """Read one member of a ``.npz`` file as a stream, compressed or not."""
+    choice.refuse("a .npz file", "include", "exclude", "mode", "indices")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        msg = f"{path} cannot be read as a .npz file: {error}"
+        raise ValueError(msg) from error
+    select = members[0] if choice.select is None and len(members) == 1 else choice.select
+    if select not in members:
+        msg = f"{path} holds the arrays {members}; pass select= one of them"
+        raise ValueError(msg)
+    items = _member_slices(path, select, channel_axis, choice)
+    return Source(f"{path}:{select}", "NumPy archive", items, None, auto_axis)
+
+
+def _member_slices(
+    path: Path, member: str, channel_axis: ChannelAxis | str, choice: Choice
+) -> Iterator[Item]:
+    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+        version = npy_format.read_magic(stream)
+        header = (
+            npy_format.read_array_header_1_0
+            if version == (1, 0)
+            else npy_format.read_array_header_2_0
+        )
+        shape, fortran, dtype = header(stream)
+        axis = _sliced_axis(shape, channel_axis)
+        if fortran or axis != 0 or dtype.hasobject:
+            with np.load(path, allow_pickle=False) as arrays:
+                whole = arrays[member]
+            yield from _slices(whole, shape, axis, choice)
+            return
+        step = 1 if choice.by_sample else rows_per_item(shape, 0)
+        for start in range(0, shape[0], step):
+            rows = (min(step, shape[0] - start), *shape[1:])
+            block = _read_block(stream, dtype, rows, f"{path}:{member}")
+            yield Item(
+                f"{path}:{member}, rows {start} to {start + rows[0]}", partial(Reading, block)
+            )
+
+
+def _read_block(stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
+    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    data = stream.read(size)
+    if len(data) != size:
+        msg = f"{name} is cut off: expected {size} more bytes, got {len(data)}"
+        raise ValueError(msg)
+    return np.frombuffer(data, dtype).reshape(shape)

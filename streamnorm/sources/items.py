@@ -1,0 +1,178 @@
+"""What a source is: a name, and items in a fixed order, each read when its turn comes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamnorm.arrays import shape_of
+from streamnorm.layout import ChannelAxis
+
+__all__ = [
+    "Choice",
+    "Item",
+    "Reading",
+    "Source",
+    "Tally",
+    "auto_axis",
+    "describe",
+    "pick",
+    "rows_per_item",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One array read: a batch, with the changes that were made to it."""
+
+    array: Any
+    converted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of a source.
+
+    Attributes
+    ----------
+    name : str
+        For error messages and lists of what was skipped.
+    read : callable
+        Gives the array; called once, on whichever thread is free.
+    """
+
+    name: str
+    read: Callable[[], Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a source saw of itself in a pass, to compare with what it should have been."""
+
+    samples: int
+    first: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set to be read once.
+
+    Attributes
+    ----------
+    name, kind : str
+        For provenance.
+    items : iterable of Item
+        In a fixed order; made on the caller's thread.
+    total : int or None
+        Number of items where known beforehand.
+    axis : callable
+        Shape of an item -> its channel axis under ``channel_axis="auto"``.
+    decoder : str
+        Name and version of what turns files into numbers.
+    ignored : int
+        Files that were left out by their name.
+    one_kind : bool
+        Whether all items must be of one dtype, so that scales are never mixed.
+    group : int
+        Items that one thread takes at a time: small ones cost more to hand over than to read.
+    audit : callable or None
+        What a finished pass says about the source, as warnings.
+    """
+
+    name: str
+    kind: str
+    items: Iterable[Item]
+    total: int | None
+    axis: Callable[[tuple[int, ...]], ChannelAxis]
+    decoder: str = ""
+    ignored: int = 0
+    one_kind: bool = False
+    group: int = 1
+    audit: Callable[[Tally], list[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which part of a source to read, and how; see `streamnorm.compute`."""
+
+    select: Any = None
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    indices: Sequence[int] | None = None
+    mode: str | None = None
+    by_sample: bool = False
+
+    def refuse(self, kind: str, *names: str) -> None:
+        """Refuse options that mean nothing for this kind of source.
+
+        Raises
+        ------
+        ValueError
+            Naming the option.
+        """
+        for name in names:
+            if getattr(self, name) not in (None, ()):
+                msg = f"{name}= does not apply to {kind}; choose the data before passing it"
+                raise ValueError(msg)
+
+
+def auto_axis(shape: tuple[int, ...]) -> ChannelAxis:
+    """Return the channel axis of a batch of this shape: 1 for 2-D, and for 4-D and up.
+
+    Raises
+    ------
+    ValueError
+        Where that would be a guess: 1-D, 3-D, and what looks like channels last.
+    """
+    if len(shape) not in (0, 1, 3):
+        last, second = shape[-1], shape[1]
+        if len(shape) == 4 and last in (1, 3, 4) and second not in (1, 3, 4):
+            msg = (
+                f"an array of shape {shape} looks like channels last; pass channel_axis=-1, or "
+                f"channel_axis=1 if axis 1 really holds {second} channels"
+            )
+            raise ValueError(msg)
+        return 1
+    msg = (
+        f"which axis of an array of shape {shape} holds the channels? pass channel_axis=, or "
+        f"channel_axis=None for one channel over everything"
+    )
+    raise ValueError(msg)
+
+
+def pick(batch: Any, select: Any) -> Any:
+    """Take the array out of what a loader yields.
+
+    The first item of a tuple or list of arrays, or what `select` says: an index, a key, or a
+    callable.
+
+    Raises
+    ------
+    ValueError
+        If `batch` is a dict and `select` is None, or `select` is not in it.
+    """
+    if callable(select):
+        return select(batch)
+    if isinstance(batch, dict):
+        if select is None or select not in batch:
+            msg = f"the batches are dicts with keys {list(batch)}; pass select= one of them"
+            raise ValueError(msg)
+        return batch[select]
+    if isinstance(batch, tuple | list) and batch and hasattr(batch[0], "shape"):
+        return batch[select or 0]
+    if select is not None:
+        msg = f"select={select!r} does not apply to batches of type {type(batch).__name__}"
+        raise ValueError(msg)
+    return batch
+
+
+def rows_per_item(shape: tuple[int, ...], axis: int, values: int = 1 << 21) -> int:
+    """Return how many indices along `axis` make an item of about `values` values."""
+    size = 1
+    for other, length in enumerate(shape):
+        size *= 1 if other == axis else length
+    return max(1, values // max(size, 1))
+
+
+def describe(array: Any) -> str:
+    """Name an array for provenance."""
+    return f"{type(array).__name__} of shape {shape_of(array)}"
