@@ -48,8 +48,8 @@ def write_pictures(folder: Path, count: int) -> None:
         kind = number % len(CLASSES)
         height, width = SIZES[rng.integers(len(SIZES))]
         top, left = rng.integers(0, 160 - 96, size=2)
-        brightness = 40 + 42 * kind + rng.normal(0, 12)
-        contrast = 12 + 9 * (kind % 3)
+        brightness = 80 + 24 * kind + rng.normal(0, 12)
+        contrast = 26 + 12 * (kind % 3)
         tint = np.array([1.0, 0.96, 0.9 + 0.04 * kind])
         pixels = (brightness + contrast * field[top : top + height, left : left + width]) * tint
         picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
