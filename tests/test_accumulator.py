@@ -1,0 +1,111 @@
+"""The fold: state, snapshots, sharing, pickling."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamnorm as sn
+
+
+def filled(batches=5):
+    accumulator = sn.Accumulator()
+    for k in range(batches):
+        accumulator.update(np.full((2, 3), float(k)))
+    return accumulator
+
+
+def test_update_returns_itself():
+    accumulator = sn.Accumulator()
+    assert accumulator.update([[1.0]]) is accumulator
+
+
+def test_a_snapshot_does_not_change_when_more_is_seen():
+    accumulator = filled()
+    before = accumulator.moments
+    remembered = before.mean.tolist(), before.count.tolist()
+    accumulator.update(np.full((2, 3), 1e9))
+    assert (before.mean.tolist(), before.count.tolist()) == remembered
+
+
+def test_another_number_of_channels_is_refused_and_changes_nothing():
+    accumulator = filled()
+    before = accumulator.moments
+    with pytest.raises(ValueError, match=r"the batch has 4 channels \(shape \(2, 4\).*holds \(3,\)"):
+        accumulator.update(np.zeros((2, 4)))
+    assert accumulator.moments == before
+
+
+def test_a_nan_under_raise_changes_nothing():
+    accumulator = sn.Accumulator(nan_policy="raise").update([[1.0]])
+    with pytest.raises(ValueError, match="NaN"):
+        accumulator.update([[np.nan]])
+    assert accumulator.moments.count.tolist() == [1]
+
+
+def test_several_kept_axes_must_stay_the_same():
+    accumulator = sn.Accumulator(channel_axis=(1, 2)).update(np.zeros((5, 2, 3)))
+    with pytest.raises(ValueError, match="6 channels"):
+        accumulator.update(np.zeros((5, 3, 2)))
+    assert accumulator.moments.channel_shape == (2, 3)
+
+
+def test_before_the_first_batch_the_channels_must_be_given():
+    with pytest.raises(ValueError, match="no batch seen yet"):
+        sn.Accumulator().moments
+    assert sn.Accumulator(channels=4).moments == sn.Moments.empty(4)
+    with pytest.raises(ValueError, match="3 channels"):
+        sn.Accumulator(channels=4).update(np.zeros((2, 3)))
+
+
+def test_masks_are_taken_per_batch():
+    accumulator = sn.Accumulator().update([[1.0], [5.0]], mask=[[True], [False]]).update([[3.0]])
+    assert accumulator.moments.mean.tolist() == [2.0]
+    assert accumulator.moments.omitted.tolist() == [1]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_goes_on_with_the_same_bits(copied):
+    original = filled()
+    again = copied(original)
+    for accumulator in (original, again):
+        accumulator.update(np.full((2, 3), 0.3))
+    assert again.moments == original.moments
+
+
+def test_it_says_where_the_numbers_came_from():
+    entry = filled().moments.meta.provenance.passes[0]
+    assert (entry.kind, entry.dtype, entry.report.read) == ("batches", "float64", 5)
+
+
+def test_repr_shows_batches_and_moments():
+    assert repr(sn.Accumulator()) == "Accumulator(0 batches: nothing yet)"
+    assert repr(filled()).startswith("Accumulator(5 batches: Moments(C=3, n=10, ")
+
+
+def test_threads_that_share_one_lose_nothing():
+    accumulator = sn.Accumulator()
+    barrier = threading.Barrier(8)
+
+    def feed(k):
+        barrier.wait()
+        for _ in range(200):
+            accumulator.update(np.full((3, 1), float(k)))
+
+    threads = [threading.Thread(target=feed, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert accumulator.moments.count.tolist() == [8 * 200 * 3]
+    np.testing.assert_allclose(accumulator.moments.mean, [3.5], rtol=1e-13)
+
+
+@given(st.integers(0, 70))
+def test_memory_is_logarithmic_in_the_number_of_batches(batches):
+    entries = filled(batches)._stack._entries
+    assert len(entries) == bin(batches).count("1")
