@@ -52,6 +52,7 @@ def streamnorm_command():
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
             **options,
         )
 

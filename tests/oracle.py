@@ -68,8 +68,8 @@ def variance_error(got: float, truth: Exact) -> float:
 def assert_accurate(moments, columns) -> None:
     """Assert that every channel of `moments` is within the bound of its column of finite values."""
     assert moments.channels == len(columns)
-    for c, column in enumerate(columns):
-        column = np.asarray(column).ravel()
+    for c, values in enumerate(columns):
+        column = np.asarray(values).ravel()
         assert moments.count[c] == column.size
         if column.size == 0:
             assert np.isnan(moments.mean[c])

@@ -1,7 +1,7 @@
 """The problem bank: hard cases with exact answers, their condition, and where others fail.
 
-Each case is finite data in float64, float32 or an integer type; the exact answer is computed from its
-bits. `tags` are from `TAGS`. `LEDGER` names cases that a method is known to fail, with the cause.
+Each case is finite data; the exact answer is computed from its bits. `tags` are from `TAGS`.
+`LEDGER` names the cases that a rejected method is known to fail, with the cause.
 """
 
 from dataclasses import dataclass
@@ -32,9 +32,13 @@ def _rng():
 PROBLEMS = (
     _problem("wikipedia", "cancellation", lambda: 1e9 + np.array([4.0, 7.0, 13.0, 16.0])),
     _problem("1e8 + N(0,1)", "cancellation", lambda: 1e8 + _rng().normal(size=3000)),
-    _problem("long stream", "cancellation order", lambda: np.sort(1e4 + _rng().normal(size=200_000))),
+    _problem(
+        "long stream", "cancellation order", lambda: np.sort(1e4 + _rng().normal(size=200_000))
+    ),
     _problem("1e15 + N(0,1)", "cancellation", lambda: 1e15 + _rng().normal(size=3000)),
-    _problem("float32 300 + N(0,1)", "cancellation", lambda: _rng().normal(300, 1, 5000).astype("f4")),
+    _problem(
+        "float32 300 + N(0,1)", "cancellation", lambda: _rng().normal(300, 1, 5000).astype("f4")
+    ),
     _problem("lerobot 10000..10002", "cancellation", lambda: np.array([10000, 10001, 10002], "f4")),
     _problem("sorted ramp", "order", lambda: np.arange(1e6, 1e6 + 5000)),
     _problem("two far groups", "order", lambda: np.r_[np.zeros(3000), np.full(3000, 1e12)] + 0.1),
@@ -46,10 +50,16 @@ PROBLEMS = (
     _problem("squares overflow", "overflow", lambda: 1e200 * _rng().normal(size=200)),
     _problem("denormal", "underflow", lambda: 5e-324 * _rng().integers(0, 9, 500)),
     _problem("squares underflow", "underflow", lambda: 1e-170 * _rng().normal(size=200)),
-    _problem("uint8 image", "images integers", lambda: _rng().integers(0, 256, 20_000).astype("u1")),
+    _problem(
+        "uint8 image", "images integers", lambda: _rng().integers(0, 256, 20_000).astype("u1")
+    ),
     _problem("all 255", "images integers constant", lambda: np.full(70_000, 255, "u1")),
     _problem("int16 extremes", "integers", lambda: np.array([-32768, 32767] * 9000, "i2")),
-    _problem("almost constant int16", "integers cancellation", lambda: np.r_[np.full(9999, 32767), 32766].astype("i2")),
+    _problem(
+        "almost constant int16",
+        "integers cancellation",
+        lambda: np.r_[np.full(9999, 32767), 32766].astype("i2"),
+    ),
     _problem("int64 beyond 2**53", "integers cancellation", lambda: 2**62 + np.arange(100)),
     _problem("uint64 top", "integers", lambda: np.array([0, 2**64 - 1] * 50, "u8")),
 )

@@ -31,7 +31,9 @@ LAYOUTS = (
     View("transposed", 0, lambda t: t.T),
     View("NCHW", 1, _nchw),
     View("NHWC of NCHW", -1, lambda t: _nchw(t).transpose(0, 2, 3, 1)),
-    View("channels_last memory", 1, lambda t: t.reshape(-1, 2, 2, t.shape[1]).transpose(0, 3, 1, 2)),
+    View(
+        "channels_last memory", 1, lambda t: t.reshape(-1, 2, 2, t.shape[1]).transpose(0, 3, 1, 2)
+    ),
     View("volume", 1, lambda t: _nchw(t)[:, :, None]),
     View("video", 2, lambda t: _nchw(t)[:, None]),
     View("every other", 1, lambda t: np.repeat(t, 2, axis=0)[::2]),
@@ -52,7 +54,9 @@ def finite_values(dtype: str):
         return st.sampled_from(
             [
                 lambda rng, shape: rng.integers(info.min, info.max, shape, dtype, endpoint=True),
-                lambda rng, shape: rng.integers(info.max - 9, info.max, shape, dtype, endpoint=True),
+                lambda rng, shape: rng.integers(
+                    info.max - 9, info.max, shape, dtype, endpoint=True
+                ),
                 lambda rng, shape: np.full(shape, info.min, dtype),
                 lambda rng, shape: rng.integers(0, 3, shape).astype(dtype),
             ]
@@ -63,7 +67,9 @@ def finite_values(dtype: str):
         [
             lambda rng, shape: rng.normal(size=shape).astype(dtype),
             lambda rng, shape: (1e4 + rng.normal(size=shape)).astype(dtype),
-            lambda rng, shape: (rng.normal(size=shape) * 10.0 ** rng.uniform(-4, 4, shape)).astype(dtype),
+            lambda rng, shape: (rng.normal(size=shape) * 10.0 ** rng.uniform(-4, 4, shape)).astype(
+                dtype
+            ),
             lambda rng, shape: np.full(shape, rng.normal(), dtype),
             lambda rng, shape: (rng.integers(-9, 9, shape) * tiny).astype(dtype),
             lambda rng, shape: (rng.choice([-1.0, 1.0, 0.999], shape) * top).astype(dtype),
@@ -75,13 +81,15 @@ def finite_values(dtype: str):
 
 @st.composite
 def tables(draw, dtype="float64", max_rows=60, max_channels=5, special=False):
-    """Draw an array of shape (4 k, C) of one kind of data, NaN and infinities strewn in on demand."""
+    """Draw (4 k, C) values of one kind of data, NaN and infinities strewn in on demand."""
     rows = 4 * draw(st.integers(0, max_rows // 4))
     channels = draw(st.integers(1, max_channels))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     table = draw(finite_values(dtype))(rng, (rows, channels))
     if special and table.size:
-        odd = draw(st.sampled_from([[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf]]))
+        odd = draw(
+            st.sampled_from([[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf]])
+        )
         where = rng.random(table.shape) < draw(st.sampled_from([0.0, 0.02, 0.3]))
         table[where] = rng.choice(odd, int(where.sum()))
     return table

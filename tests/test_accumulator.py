@@ -35,7 +35,9 @@ def test_a_snapshot_does_not_change_when_more_is_seen():
 def test_another_number_of_channels_is_refused_and_changes_nothing():
     accumulator = filled()
     before = accumulator.moments
-    with pytest.raises(ValueError, match=r"the batch has 4 channels \(shape \(2, 4\).*holds \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"the batch has 4 channels \(shape \(2, 4\).*holds \(3,\)"
+    ):
         accumulator.update(np.zeros((2, 4)))
     assert accumulator.moments == before
 
@@ -56,7 +58,7 @@ def test_several_kept_axes_must_stay_the_same():
 
 def test_before_the_first_batch_the_channels_must_be_given():
     with pytest.raises(ValueError, match="no batch seen yet"):
-        sn.Accumulator().moments
+        _ = sn.Accumulator().moments
     assert sn.Accumulator(channels=4).moments == sn.Moments.empty(4)
     with pytest.raises(ValueError, match="3 channels"):
         sn.Accumulator(channels=4).update(np.zeros((2, 3)))
@@ -108,4 +110,4 @@ def test_threads_that_share_one_lose_nothing():
 @given(st.integers(0, 70))
 def test_memory_is_logarithmic_in_the_number_of_batches(batches):
     entries = filled(batches)._stack._entries
-    assert len(entries) == bin(batches).count("1")
+    assert len(entries) == batches.bit_count()

@@ -185,15 +185,15 @@ def test_other_dtypes_are_refused_by_name(dtype):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(batch=[[1.0]], channel_axis=2), ValueError, "channel_axis 2 does not exist"),
-        (dict(batch=1.0), ValueError, "channel_axis=None"),
-        (dict(batch=[[1.0]], channel_axis=(0, -2)), ValueError, "twice"),
-        (dict(batch=[[1.0]], channel_axis="x"), TypeError, "must be an int"),
-        (dict(batch=[[1.0], [2.0, 3.0]]), TypeError, "ragged"),
-        (dict(batch=[[1.0]], mask=[[1]]), TypeError, "boolean"),
-        (dict(batch=[[1.0]], mask=[True, False]), ValueError, "cannot be broadcast"),
-        (dict(batch=[[1.0]], nan_policy="skip"), ValueError, "propagate, omit, raise"),
-        (dict(batch=[[1.0]], threads=0), ValueError, "at least 1"),
+        ({"batch": [[1.0]], "channel_axis": 2}, ValueError, "channel_axis 2 does not exist"),
+        ({"batch": 1.0}, ValueError, "channel_axis=None"),
+        ({"batch": [[1.0]], "channel_axis": (0, -2)}, ValueError, "twice"),
+        ({"batch": [[1.0]], "channel_axis": "x"}, TypeError, "must be an int"),
+        ({"batch": [[1.0], [2.0, 3.0]]}, TypeError, "ragged"),
+        ({"batch": [[1.0]], "mask": [[1]]}, TypeError, "boolean"),
+        ({"batch": [[1.0]], "mask": [True, False]}, ValueError, "cannot be broadcast"),
+        ({"batch": [[1.0]], "nan_policy": "skip"}, ValueError, "propagate, omit, raise"),
+        ({"batch": [[1.0]], "threads": 0}, ValueError, "at least 1"),
     ],
 )
 def test_wrong_arguments_say_what_to_do(arguments, error, message):

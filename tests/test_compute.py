@@ -214,10 +214,10 @@ def test_a_truncated_npy_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options"),
     [
-        ([np.zeros((1, 1))], dict(indices=[0])),
-        ([np.zeros((1, 1))], dict(mode="RGB")),
-        (np.zeros((1, 1)), dict(include="*.png")),
-        (np.zeros((1, 1)), dict(select=0)),
+        ([np.zeros((1, 1))], {"indices": [0]}),
+        ([np.zeros((1, 1))], {"mode": "RGB"}),
+        (np.zeros((1, 1)), {"include": "*.png"}),
+        (np.zeros((1, 1)), {"select": 0}),
     ],
 )
 def test_options_that_mean_nothing_for_a_source_are_refused(source, options):

@@ -37,7 +37,9 @@ def test_a_folder_is_read_recursively_with_mixed_sizes_pooled_by_pixel(tmp_path)
 def test_any_number_of_workers_gives_the_same_bits(tmp_path, workers):
     for k in range(80):
         size = tuple(RNG.integers(1, 90, 2))
-        Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            tmp_path / f"{k}.png"
+        )
     assert sn.compute(tmp_path, workers=workers) == sn.compute(tmp_path, workers=1)
 
 

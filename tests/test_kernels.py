@@ -14,7 +14,14 @@ from streamnorm.kernels.cpu import measure_block
 from streamnorm.moments import Moments
 from streamnorm.partial import PARTIAL
 
-SHAPES = ((3, 2, 5), (1, 1, 300), (40, 3, 1), (2, 3, floats.SHORT_RUN + 7), (7, 5, 49), (300, 200, 1))
+SHAPES = (
+    (3, 2, 5),
+    (1, 1, 300),
+    (40, 3, 1),
+    (2, 3, floats.SHORT_RUN + 7),
+    (7, 5, 49),
+    (300, 200, 1),
+)
 
 
 def both(block, valid=None, omit=False):
@@ -80,7 +87,8 @@ def random_partials(rng, rows, channels):
 
 def same_bits(a, b):
     return all(
-        np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f") for name in PARTIAL.names
+        np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f")
+        for name in PARTIAL.names
     )
 
 

@@ -1,5 +1,7 @@
 """The laws of Moments, over value × kernel × layout × dtype, on operational data."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +44,7 @@ def test_merging_two_commutes_in_every_bit(kit, dtype, data):
 def test_any_split_and_any_tree_is_within_the_bound_of_the_truth(kit, dtype, data):
     table = data.draw(tables(dtype))
     cuts = data.draw(splits(len(table)))
-    parts = [kit.measure(table[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [kit.measure(table[a:b]) for a, b in pairwise(cuts)]
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     assert_accurate(merged_in_random_tree(parts, rng), list(table.T))
     assert_accurate(sn.merge(parts), list(table.T))
@@ -75,7 +77,7 @@ def test_non_finite_values_mean_the_same_wherever_they_stand(data):
     cuts = data.draw(splits(len(table)))
     whole = sn.measure(table)
     shuffled = table[order]
-    parts = [sn.measure(shuffled[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [sn.measure(shuffled[a:b]) for a, b in pairwise(cuts)]
     agree(whole, sn.merge(parts), largest=finite_max(table))
 
 
@@ -84,7 +86,7 @@ def test_non_finite_values_mean_the_same_wherever_they_stand(data):
 def test_accumulator_merge_and_compute_give_the_same_bits(dtype, data):
     table = data.draw(tables(dtype, special=np.dtype(dtype).kind == "f"))
     cuts = data.draw(splits(len(table)))
-    batches = [table[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    batches = [table[a:b] for a, b in pairwise(cuts)]
     merged = sn.merge(sn.measure(batch) for batch in batches)
     accumulator = sn.Accumulator()
     for batch in batches:
@@ -98,7 +100,7 @@ def test_accumulator_merge_and_compute_give_the_same_bits(dtype, data):
 @given(cuts=splits(200))
 def test_a_constant_channel_has_its_value_as_mean_and_m2_zero(kit, constant, cuts):
     column = np.full((200, 1), constant)
-    parts = [kit.measure(column[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [kit.measure(column[a:b]) for a, b in pairwise(cuts)]
     total = sn.merge(parts)
     assert total.mean.tolist() == [constant]
     assert total.m2.tolist() == [0.0]

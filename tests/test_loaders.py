@@ -34,7 +34,19 @@ class SizedStream(Stream):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+    "dtype",
+    [
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    ],
 )
 def test_tensors_of_every_dtype(dtype):
     tensor = torch.arange(24).reshape(2, 3, 4).to(getattr(torch, dtype))
@@ -91,13 +103,17 @@ def test_dicts_are_chosen_from_by_select():
 
 
 def test_drop_last_is_named():
-    with pytest.warns(sn.StreamnormWarning, match="9 of 10 samples were seen: drop_last=True dropped the last 1"):
+    with pytest.warns(
+        sn.StreamnormWarning, match="9 of 10 samples were seen: drop_last=True dropped the last 1"
+    ):
         sn.compute(data.DataLoader(samples(), batch_size=3, drop_last=True))
 
 
 def test_a_sampler_that_chooses_is_named():
     loader = data.DataLoader(samples(), batch_size=2, sampler=data.SubsetRandomSampler(range(4)))
-    with pytest.warns(sn.StreamnormWarning, match="4 of 10 samples were seen: the sampler SubsetRandomSampler"):
+    with pytest.warns(
+        sn.StreamnormWarning, match="4 of 10 samples were seen: the sampler SubsetRandomSampler"
+    ):
         sn.compute(loader)
 
 
@@ -114,10 +130,13 @@ def test_sampling_with_replacement_is_named(sampler):
 
 
 @pytest.mark.parametrize(
-    ("drop", "message"), [(False, "padded 10 samples to 12 .* 2 are counted twice"), (True, "dropped 1 of 10")]
+    ("drop", "message"),
+    [(False, "padded 10 samples to 12 .* 2 are counted twice"), (True, "dropped 1 of 10")],
 )
 def test_distributed_padding_and_dropping_is_named(drop, message):
-    sampler = data.DistributedSampler(samples(), num_replicas=4 if not drop else 3, rank=0, drop_last=drop)
+    sampler = data.DistributedSampler(
+        samples(), num_replicas=4 if not drop else 3, rank=0, drop_last=drop
+    )
     with pytest.warns(sn.StreamnormWarning, match=message):
         sn.compute(data.DataLoader(samples(), batch_size=3, sampler=sampler))
 
@@ -143,5 +162,7 @@ def test_a_shared_iterable_dataset_needs_no_warning():
 def test_an_iterable_dataset_that_ends_early_is_named():
     stream = SizedStream(True)
     stream.__class__ = type("Short", (SizedStream,), {"__len__": lambda self: 12})
-    with pytest.warns(sn.StreamnormWarning, match="10 of 12 samples were seen: the IterableDataset ended"):
+    with pytest.warns(
+        sn.StreamnormWarning, match="10 of 12 samples were seen: the IterableDataset ended"
+    ):
         sn.compute(data.DataLoader(stream, batch_size=5))

@@ -105,7 +105,9 @@ def test_equality_looks_at_every_field_and_not_at_meta():
     assert sn.measure([[np.nan]]) == sn.measure([[np.nan]])
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
 def test_copies_and_pickles_are_equal_and_still_read_only(copied):
     m = sn.compute([np.arange(6.0).reshape(3, 2)]).with_meta(names=("a", "b"))
     again = copied(m)
@@ -118,19 +120,25 @@ def test_copies_and_pickles_are_equal_and_still_read_only(copied):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(count=[2], mean=[0.0], m2=[-1.0]), "m2 is negative"),
-        (dict(count=[2], mean=[np.nan], m2=[1.0]), "mean is not finite"),
-        (dict(count=[2], mean=[1.0], m2=[np.nan]), "m2 is NaN"),
-        (dict(count=[1], mean=[1.0], m2=[1.0]), "count is 1"),
-        (dict(count=[0], mean=[1.0], m2=[1.0]), "count is 0"),
-        (dict(count=[2], mean=[1.0], m2=[1.0], minimum=[2.0]), "minimum is above the mean"),
-        (dict(count=[2], mean=[1.0], m2=[1.0], maximum=[0.0]), "maximum is below the mean"),
-        (dict(count=[2], mean=[1.0], m2=[1.0], maximum=[np.inf]), "infinite"),
-        (dict(count=[-1], mean=[1.0], m2=[1.0]), "between 0 and"),
-        (dict(count=[1.5], mean=[1.0], m2=[1.0]), "integers"),
-        (dict(count=[2, 2], mean=[1.0], m2=[1.0]), "shape \\(2,\\)"),
-        (dict(count=[2], mean=[1.0], m2=[1.0], meta=Meta(names=("a", "b"))), "1 channel names"),
-        (dict(count=[2], mean=[1.0], m2=[1.0], meta=Meta(channel_shape=(2, 2))), "channel_shape"),
+        ({"count": [2], "mean": [0.0], "m2": [-1.0]}, "m2 is negative"),
+        ({"count": [2], "mean": [np.nan], "m2": [1.0]}, "mean is not finite"),
+        ({"count": [2], "mean": [1.0], "m2": [np.nan]}, "m2 is NaN"),
+        ({"count": [1], "mean": [1.0], "m2": [1.0]}, "count is 1"),
+        ({"count": [0], "mean": [1.0], "m2": [1.0]}, "count is 0"),
+        ({"count": [2], "mean": [1.0], "m2": [1.0], "minimum": [2.0]}, "minimum is above the mean"),
+        ({"count": [2], "mean": [1.0], "m2": [1.0], "maximum": [0.0]}, "maximum is below the mean"),
+        ({"count": [2], "mean": [1.0], "m2": [1.0], "maximum": [np.inf]}, "infinite"),
+        ({"count": [-1], "mean": [1.0], "m2": [1.0]}, "between 0 and"),
+        ({"count": [1.5], "mean": [1.0], "m2": [1.0]}, "integers"),
+        ({"count": [2, 2], "mean": [1.0], "m2": [1.0]}, "shape \\(2,\\)"),
+        (
+            {"count": [2], "mean": [1.0], "m2": [1.0], "meta": Meta(names=("a", "b"))},
+            "1 channel names",
+        ),
+        (
+            {"count": [2], "mean": [1.0], "m2": [1.0], "meta": Meta(channel_shape=(2, 2))},
+            "channel_shape",
+        ),
     ],
 )
 def test_fields_that_no_data_could_have_are_refused(fields, message):
@@ -140,7 +148,11 @@ def test_fields_that_no_data_could_have_are_refused(fields, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((5, [0.0], [-1.0]), "negative"), ((1, [0.0], [1.0]), "at least 2"), ((5, [0.0, 1.0], [1.0]), "shape")],
+    [
+        ((5, [0.0], [-1.0]), "negative"),
+        ((1, [0.0], [1.0]), "at least 2"),
+        ((5, [0.0, 1.0], [1.0]), "shape"),
+    ],
 )
 def test_published_numbers_that_contradict_themselves_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

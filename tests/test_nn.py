@@ -27,10 +27,17 @@ def test_it_does_what_the_numpy_map_does(moments):
 
 @pytest.mark.parametrize(
     "cast",
-    [lambda m: m.half(), lambda m: m.bfloat16(), lambda m: m.float(), lambda m: m.to(torch.float16)],
+    [
+        lambda m: m.half(),
+        lambda m: m.bfloat16(),
+        lambda m: m.float(),
+        lambda m: m.to(torch.float16),
+    ],
 )
 def test_casting_the_network_leaves_mean_and_std_alone(moments, cast):
-    network = torch.nn.Sequential(nn.Normalize.from_moments(moments), torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    network = torch.nn.Sequential(
+        nn.Normalize.from_moments(moments), torch.nn.Flatten(), torch.nn.Linear(48, 2)
+    )
     cast(network)
     assert network[0].mean.dtype == torch.float64
     assert network[0].mean.tolist() == moments.mean.tolist()
@@ -47,7 +54,9 @@ def test_floats_keep_their_dtype(dtype):
 def test_half_input_is_computed_in_float32():
     """In float16 alone, 60000 - 59000.5 and the mean itself would be rounded to 32."""
     module = nn.Normalize([59000.5], [10.0])
-    assert module(torch.tensor([[60000.0]], dtype=torch.float16)).item() == pytest.approx(99.95, rel=1e-3)
+    assert module(torch.tensor([[60000.0]], dtype=torch.float16)).item() == pytest.approx(
+        99.95, rel=1e-3
+    )
 
 
 def test_integers_give_float32():

@@ -53,7 +53,7 @@ def test_the_bank_is_well_formed():
     names = Counter(problem.name for problem in PROBLEMS)
     assert set(names.values()) == {1}
     assert all(problem.tags and problem.tags <= TAGS for problem in PROBLEMS)
-    assert TAGS == set().union(*(problem.tags for problem in PROBLEMS))
+    assert set().union(*(problem.tags for problem in PROBLEMS)) == TAGS
     assert all(set(cases) <= set(names) for cases in LEDGER.values())
 
 

@@ -16,7 +16,17 @@ pytestmark = pytest.mark.data
 EPS = 2.0**-52
 CIFAR_MEAN = np.array([0.4913996786151960784, 0.4821584083946078431, 0.4465309144454656863])
 CIFAR_STD = np.array([0.2470322324632820090, 0.2434851280000555435, 0.2615878417279645055])
-NIST = ("Lew", "Lottery", "Mavro", "Michelso", "NumAcc1", "NumAcc2", "NumAcc3", "NumAcc4", "PiDigits")
+NIST = (
+    "Lew",
+    "Lottery",
+    "Mavro",
+    "Michelso",
+    "NumAcc1",
+    "NumAcc2",
+    "NumAcc3",
+    "NumAcc4",
+    "PiDigits",
+)
 
 
 def assert_cifar(moments):
@@ -53,7 +63,10 @@ def test_cifar10_from_its_file_and_its_memory_map(data, cifar, workers):
 def test_cifar10_from_100_random_unequal_shards(cifar):
     cuts = np.sort(np.random.default_rng(5).choice(50_001, 99, replace=False))
     shards = np.split(np.arange(50_000), cuts)
-    parts = [sn.measure(cifar[s[0] : s[-1] + 1] if len(s) else cifar[:0], channel_axis=-1) for s in shards]
+    parts = [
+        sn.measure(cifar[s[0] : s[-1] + 1] if len(s) else cifar[:0], channel_axis=-1)
+        for s in shards
+    ]
     assert len(parts) == 100
     assert_cifar(sn.merge(parts))
 
@@ -78,7 +91,9 @@ def test_cifar10_from_a_dataloader(cifar, loader_workers):
     images = torch.from_numpy(np.ascontiguousarray(cifar.transpose(0, 3, 1, 2)))
     labels = torch.zeros(len(images))
     dataset = torch.utils.data.TensorDataset(images, labels)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=512, shuffle=True, num_workers=loader_workers)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=512, shuffle=True, num_workers=loader_workers
+    )
     assert_cifar(sn.compute(loader))
 
 
@@ -89,7 +104,9 @@ def test_fashion_mnist_test_split(data):
     n, s, q = 7_840_000, 573_469_082, 105_272_563_536
     assert total.count.tolist() == [n]
     np.testing.assert_allclose(total.mean[0], s / n, rtol=1e-15)
-    np.testing.assert_allclose(total.variance()[0], float(Fraction(n * q - s * s, n * n)), rtol=1e-13)
+    np.testing.assert_allclose(
+        total.variance()[0], float(Fraction(n * q - s * s, n * n)), rtol=1e-13
+    )
     np.testing.assert_allclose(total.mean[0] / 255, 0.286849280712, rtol=1e-11)
     np.testing.assert_allclose(total.std()[0] / 255, 0.352444153247, rtol=1e-11)
 
@@ -159,9 +176,11 @@ def merged(values):
 @pytest.mark.parametrize("name", NIST)
 def test_nist_strd(data, name, way):
     values = nist_values(data, name)
-    exact = json.loads((data / "nist_strd" / "certified.json").read_text())[name]["exact_of_float64"]
+    exact = json.loads((data / "nist_strd" / "certified.json").read_text())[name][
+        "exact_of_float64"
+    ]
     mean, std = Fraction(exact["mean"]), Fraction(exact["std"])
-    kappa = float((1 + (mean / std) ** 2)) ** 0.5
+    kappa = float(1 + (mean / std) ** 2) ** 0.5
     moments = way(values)
     got = Fraction(float(moments.std(ddof=1)[0]))
     assert abs(got / std - 1) <= max(2e-14, 4 * kappa * EPS)
@@ -184,7 +203,10 @@ def test_every_finite_peer_vector_is_within_its_bound(data):
         if case.get("data") and "exact" in case:
             values = column_of(case)
             assert_accurate(sn.measure(values[:, None]), [values])
-            assert_accurate(streamed(values) if values.dtype.kind == "f" else sn.measure(values[:, None]), [values])
+            assert_accurate(
+                streamed(values) if values.dtype.kind == "f" else sn.measure(values[:, None]),
+                [values],
+            )
             checked += 1
     assert checked >= 40
 

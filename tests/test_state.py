@@ -94,12 +94,12 @@ def test_the_time_comes_from_source_date_epoch_and_is_not_covered(saved, tmp_pat
 @pytest.mark.parametrize(
     "change",
     [
-        dict(mean=[1.0, 2.0, 3.5]),
-        dict(names=["r", "g", "x"]),
-        dict(count=[4, 4, 5]),
-        dict(channel_shape=[3]),
-        dict(checksum="sha256:0"),
-        dict(checksum=None),
+        {"mean": [1.0, 2.0, 3.5]},
+        {"names": ["r", "g", "x"]},
+        {"count": [4, 4, 5]},
+        {"channel_shape": [3]},
+        {"checksum": "sha256:0"},
+        {"checksum": None},
     ],
 )
 def test_a_changed_file_is_refused_unless_trusted(saved, change):
@@ -122,31 +122,31 @@ def test_a_file_without_checksum_is_refused_unless_trusted(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(m2=[-1.0, 1.0, 1.0]), "m2 is negative"),
-        (dict(mean=["NaN", 1.0, 1.0]), "mean is not finite"),
-        (dict(mean=["Infinity", 1.0, 1.0]), "mean is not finite"),
-        (dict(count=[-4, 4, 4]), "between 0 and"),
-        (dict(count=[1, 4, 4]), "count is 1"),
-        (dict(count=[0, 4, 4]), "count is 0"),
-        (dict(count=[4, 4]), "list 3 numbers"),
-        (dict(count=[4.0, 4, 4]), "whole numbers"),
-        (dict(count=[True, 4, 4]), "whole numbers"),
-        (dict(count=[2**70, 4, 4]), "not a valid state file"),
-        (dict(minimum=[99.0, 1.0, 2.0]), "minimum is above"),
-        (dict(maximum=[-9.0, 10.0, 11.0]), "maximum is below"),
-        (dict(mean=["nan", 1.0, 1.0]), "one of NaN, Infinity"),
-        (dict(mean=[[1.0], 1.0, 1.0]), "not a valid state file"),
-        (dict(mean=None), "list 3 numbers"),
-        (dict(names=["r"]), "3 channel names"),
-        (dict(names=[1, 2, 3]), "names must be strings"),
-        (dict(channel_shape=[2, 2]), "channel_shape"),
-        (dict(provenance=None), "not a valid state file"),
-        (dict(provenance={"passes": [{}], "further": 0, "digest": ""}), "not a valid state file"),
-        (dict(version=2), "pip install -U streamnorm"),
-        (dict(version="1"), "no valid version"),
-        (dict(version=0), "no valid version"),
-        (dict(kind="histogram"), "'histogram', expected 'moments'"),
-        (dict(format="other"), "not a streamnorm state file"),
+        ({"m2": [-1.0, 1.0, 1.0]}, "m2 is negative"),
+        ({"mean": ["NaN", 1.0, 1.0]}, "mean is not finite"),
+        ({"mean": ["Infinity", 1.0, 1.0]}, "mean is not finite"),
+        ({"count": [-4, 4, 4]}, "between 0 and"),
+        ({"count": [1, 4, 4]}, "count is 1"),
+        ({"count": [0, 4, 4]}, "count is 0"),
+        ({"count": [4, 4]}, "list 3 numbers"),
+        ({"count": [4.0, 4, 4]}, "whole numbers"),
+        ({"count": [True, 4, 4]}, "whole numbers"),
+        ({"count": [2**70, 4, 4]}, "not a valid state file"),
+        ({"minimum": [99.0, 1.0, 2.0]}, "minimum is above"),
+        ({"maximum": [-9.0, 10.0, 11.0]}, "maximum is below"),
+        ({"mean": ["nan", 1.0, 1.0]}, "one of NaN, Infinity"),
+        ({"mean": [[1.0], 1.0, 1.0]}, "not a valid state file"),
+        ({"mean": None}, "list 3 numbers"),
+        ({"names": ["r"]}, "3 channel names"),
+        ({"names": [1, 2, 3]}, "names must be strings"),
+        ({"channel_shape": [2, 2]}, "channel_shape"),
+        ({"provenance": None}, "not a valid state file"),
+        ({"provenance": {"passes": [{}], "further": 0, "digest": ""}}, "not a valid state file"),
+        ({"version": 2}, "pip install -U streamnorm"),
+        ({"version": "1"}, "no valid version"),
+        ({"version": 0}, "no valid version"),
+        ({"kind": "histogram"}, "'histogram', expected 'moments'"),
+        ({"format": "other"}, "not a streamnorm state file"),
     ],
 )
 def test_fields_that_no_data_could_have_are_refused_whatever_the_checksum(saved, change, message):
@@ -162,7 +162,9 @@ def test_a_missing_field_is_named(saved):
         sn.load(saved, verify=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b'{"a": NaN}', b'"streamnorm"'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b'{"a": NaN}', b'"streamnorm"']
+)
 def test_foreign_files_are_refused(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_bytes(content)

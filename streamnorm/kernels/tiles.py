@@ -75,8 +75,8 @@ def _minus(a: float, b: float) -> float:
 
 def _deviations(x: Array, start: int, stop: int, shift: float) -> Any:
     """Sums of ``x - shift`` and of its square."""
-    s1 = 0.0
-    s2 = 0.0
+    s1 = np.float64(0.0)
+    s2 = np.float64(0.0)
     for i in range(Index(start), Index(stop)):
         d = _minus(x[i], shift)
         s1 += d
@@ -85,7 +85,7 @@ def _deviations(x: Array, start: int, stop: int, shift: float) -> Any:
 
 
 def _sum(x: Array, start: int, stop: int) -> float:
-    s = 0.0
+    s = np.float64(0.0)
     for i in range(Index(start), Index(stop)):
         s += x[i]
     return s

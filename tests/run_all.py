@@ -1,0 +1,54 @@
+"""Everything that has to pass: linters, types, tests, and the coverage of all of them together.
+
+``./run test`` calls this; further arguments go to pytest and then only pytest runs.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PYTHON = sys.executable
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+# Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
+INTERPRETED = ["tests/test_kernels.py", "tests/test_interpreted.py"]
+
+
+def step(title, *command, **environment):
+    """Run one command; stop everything if it fails."""
+    print(f"\n== {title}", flush=True)
+    started = time.perf_counter()
+    code = subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False).returncode
+    verdict = "ok" if code == 0 else f"FAILED ({code})"
+    print(f"-- {title}: {verdict}, {time.perf_counter() - started:.0f} s", flush=True)
+    if code:
+        sys.exit(code)
+
+
+def main(arguments):
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    if arguments:
+        step("tests", PYTHON, "-m", "pytest", *arguments)
+        return
+    step("lint", PYTHON, "-m", "ruff", "check", ".")
+    step("format", PYTHON, "-m", "ruff", "format", "--check", ".")
+    if HAS_TORCH:
+        step("types", PYTHON, "-m", "mypy")
+    for old in ROOT.glob(".coverage*"):
+        old.unlink()
+    cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q")
+    without_torch = () if HAS_TORCH else ("--ignore=streamnorm/nn",)
+    # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
+    quiet = ("-W", "ignore::RuntimeWarning")
+    step("kernels, interpreted", *cover, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
+    step("tests", *cover, "-n", "2", "--dist", "worksteal", *without_torch)
+    step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
+    omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*",)
+    step("coverage", PYTHON, "-m", "coverage", "report", *omit)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

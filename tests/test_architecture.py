@@ -1,0 +1,106 @@
+"""The import graph is what docs/design.md says: each module imports from earlier rooms only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "streamnorm"
+
+# Each line may import from the lines above it, and from its own.
+ROOMS = (
+    ("errors", "version"),
+    ("dtypes", "meta"),
+    ("arrays", "partial"),
+    ("fields", "layout"),
+    ("moments", "origin"),
+    ("normalize", "state"),
+    ("kernels.compiled", "kernels.reference", "threads"),
+    ("kernels.tiles",),
+    ("kernels.floats", "kernels.integers"),
+    ("kernels.cpu",),
+    ("measure",),
+    ("accumulator",),
+    ("sources.items",),
+    ("sources.arrays", "sources.iterables"),
+    ("sources.images",),
+    ("sources.registry",),
+    ("reading", "progress"),
+    ("folding",),
+    ("compute", "shortcuts"),
+    ("nn", "nn.normalize"),
+    ("cli.options", "cli.formats"),
+    ("cli.compute", "cli.merge", "cli.show", "cli.compare", "cli.export"),
+    ("cli",),
+    ("", "__main__"),
+)
+LEVEL = {module: level for level, room in enumerate(ROOMS) for module in room}
+PACKAGES_WITHOUT_CODE = {"kernels", "sources"}
+MAY_IMPORT = {"numba": "kernels.", "torch": "nn", "PIL": "sources.images", "tqdm": "progress"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(p for p in parts if p != "__init__"), path
+
+
+def imports(path):
+    """Yield (module, at module level?) of every import in the file."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}".removeprefix("streamnorm.")
+                is_module = node.module.startswith("streamnorm") and inner in LEVEL
+                yield f"streamnorm.{inner}" if is_module else node.module, id(node) in top
+
+
+def test_every_module_has_its_room():
+    assert {name for name, _ in modules()} - PACKAGES_WITHOUT_CODE == set(LEVEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_imports_follow_the_way_of_the_data(name, path):
+    for imported, _ in imports(path):
+        package, _, inner = imported.partition(".")
+        if package == "streamnorm" and name not in PACKAGES_WITHOUT_CODE:
+            # Numba is imported late: measure and accumulator reach kernels inside functions.
+            assert LEVEL[inner] <= LEVEL[name], f"{name} must not import {imported}"
+
+
+@pytest.mark.parametrize("leaf", ["nn", "cli", "shortcuts"])
+def test_leaves_are_imported_by_nobody_but_leaves(leaf):
+    for name, path in modules():
+        if not name.startswith(("nn", "cli", "__main__")):
+            assert not any(i.startswith(f"streamnorm.{leaf}") for i, _ in imports(path)), name
+
+
+@pytest.mark.parametrize(("library", "room"), MAY_IMPORT.items())
+def test_heavy_libraries_are_imported_in_their_room_only(library, room):
+    for name, path in modules():
+        if any(i.partition(".")[0] == library for i, _ in imports(path)):
+            assert name.startswith(room), f"{name} imports {library}"
+
+
+def test_only_leaves_and_kernels_import_heavy_libraries_at_module_level():
+    for name, path in modules():
+        heavy = {i.partition(".")[0] for i, top in imports(path) if top} & set(MAY_IMPORT)
+        assert not heavy or name.startswith(("kernels.", "nn"))
+
+
+def test_kernels_are_only_imported_inside_functions():
+    for name, path in modules():
+        if not name.startswith("kernels"):
+            assert not any(top and i.startswith("streamnorm.kernels") for i, top in imports(path))
+
+
+def test_the_merge_formula_stands_once():
+    holders = [name for name, path in modules() if "w_a * w_b" in path.read_text()]
+    assert holders == ["partial"]

@@ -1,0 +1,310 @@
+"""Each command through a real process: output, messages, exit codes."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import streamnorm as sn
+
+yaml = pytest.importorskip("yaml")
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture
+def array(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (100, 3, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    return tmp_path / "x.npy"
+
+
+@pytest.fixture
+def state(array, tmp_path):
+    path = tmp_path / "x.json"
+    sn.save(sn.compute(array).affine(1 / 255), path)
+    return path
+
+
+def assert_one_line_error(process, *words):
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1
+    assert process.stderr.startswith("streamnorm: error: ")
+    assert "Traceback" not in process.stderr
+    for word in words:
+        assert word in process.stderr
+
+
+def test_compute_prints_a_table_and_saves_a_state_file(streamnorm_command, array, tmp_path):
+    done = streamnorm_command("compute", array, "--scale", 255, "-o", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    assert header.split() == ["channel", "count", "mean", "std", "min", "max"]
+    expected = sn.compute(array).affine(1 / 255)
+    assert sn.load(tmp_path / "out.json") == expected
+    printed = [float(row.split()[3]) for row in rows]
+    np.testing.assert_allclose(printed, expected.std(), rtol=1e-9)
+    assert "1 read in" in done.stderr
+
+
+def test_compute_prints_json_on_demand(streamnorm_command, array):
+    done = streamnorm_command("compute", array, "--json", "--ddof", 1, "--workers", 2)
+    answer = json.loads(done.stdout)
+    np.testing.assert_allclose(answer["std"], sn.compute(array).std(ddof=1))
+    assert answer["report"]["read"] == 1
+
+
+def test_compute_reads_several_files_and_other_axes(streamnorm_command, array):
+    done = streamnorm_command(
+        "compute", array, array.parent / "x.npy", "--channel-axis", "1,2", "--json"
+    )
+    assert json.loads(done.stdout)["channels"] == 24
+    done = streamnorm_command("compute", array, "--channel-axis", "none", "--json")
+    assert json.loads(done.stdout)["count"] == [100 * 3 * 64]
+
+
+def test_compute_of_pictures_reports_what_was_changed(streamnorm_command, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    Image.new("L", (4, 4)).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"broken")
+    (tmp_path / "d.txt").write_bytes(b"")
+    assert_one_line_error(streamnorm_command("compute", tmp_path), "c.png", "--on-error skip")
+    done = streamnorm_command("compute", tmp_path, "--on-error", "skip")
+    assert done.returncode == 0
+    assert "streamnorm: warning: 1 item(s) could not be read, for example c.png" in done.stderr
+    assert "2 read in" in done.stderr
+    assert "1 skipped, 1 ignored, 1 × grey repeated" in done.stderr
+
+
+def test_nan_shows_as_null_in_json_and_omitted_as_a_column(streamnorm_command, tmp_path):
+    np.save(tmp_path / "n.npy", np.array([[np.nan, 1.0], [2.0, 3.0]]))
+    done = streamnorm_command("compute", tmp_path / "n.npy", "--json")
+    assert json.loads(done.stdout)["mean"] == [None, 2.0]
+    done = streamnorm_command("compute", tmp_path / "n.npy", "--nan-policy", "omit")
+    assert done.stdout.splitlines()[0].endswith("omitted")
+    assert "1 values omitted" in done.stderr
+
+
+def test_merge_of_parts_is_that_of_the_whole(streamnorm_command, tmp_path):
+    x = np.random.default_rng(0).normal(size=(90, 4))
+    for k, part in enumerate(np.array_split(x, 3)):
+        sn.save(sn.measure(part), tmp_path / f"part{k}.json")
+    parts = sorted(tmp_path.glob("part*.json"))
+    done = streamnorm_command("merge", *parts, "-o", tmp_path / "all.json")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(sn.load(tmp_path / "all.json").std(), x.std(0), rtol=1e-13)
+    assert "3 parts merged" in done.stderr
+
+
+def test_merge_refuses_a_part_given_twice_and_other_channels(streamnorm_command, tmp_path, state):
+    out = tmp_path / "all.json"
+    assert_one_line_error(streamnorm_command("merge", state, state, "-o", out), "given twice")
+    sn.save(sn.Moments.empty(2), tmp_path / "other.json")
+    mixed = streamnorm_command("merge", state, tmp_path / "other.json", "-o", out)
+    assert_one_line_error(mixed, "part 1 has 2 channels but part 0 has 3")
+    assert not out.exists()
+
+
+def test_show_prints_table_json_and_torchvision(streamnorm_command, state):
+    table = streamnorm_command("show", state).stdout
+    assert "from " in table
+    assert "NumPy file, 1 read" in table
+    assert json.loads(streamnorm_command("show", state, "--format", "json").stdout)["channels"] == 3
+    assert streamnorm_command("show", state, "--format", "torchvision").stdout.startswith(
+        "transforms."
+    )
+
+
+def test_exported_torchvision_text_runs(streamnorm_command, state):
+    text = streamnorm_command("export", state, "--format", "torchvision").stdout
+    call = ast.parse(text.strip(), mode="eval").body
+    assert ast.unparse(call.func) == "transforms.Normalize"
+    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    moments = sn.load(state)
+    np.testing.assert_allclose(given["mean"], moments.mean, rtol=1e-9)
+    np.testing.assert_allclose(given["std"], moments.std(), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("form", "parse"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_exported_json_and_yaml_parse(streamnorm_command, state, form, parse):
+    answer = parse(streamnorm_command("export", state, "--format", form, "--ddof", 1).stdout)
+    moments = sn.load(state)
+    assert answer["std"] == moments.std(ddof=1).tolist()
+    assert answer["count"] == moments.count.tolist()
+
+
+def test_exported_yaml_holds_odd_numbers_and_names(streamnorm_command, tmp_path):
+    moments = sn.measure([[np.nan, np.inf, 1e-5, 5e300, -np.inf]] * 2).with_meta(
+        names=tuple("abcd:")
+    )
+    sn.save(moments, tmp_path / "odd.json")
+    answer = yaml.safe_load(
+        streamnorm_command("export", tmp_path / "odd.json", "--format", "yaml").stdout
+    )
+    np.testing.assert_array_equal(answer["mean"], moments.mean)
+    assert answer["names"] == list("abcd:")
+
+
+def test_exported_npz_loads(streamnorm_command, state, tmp_path):
+    assert (
+        streamnorm_command("export", state, "--format", "npz", "-o", tmp_path / "m.npz").returncode
+        == 0
+    )
+    with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["std"], sn.load(state).std())
+    assert_one_line_error(streamnorm_command("export", state, "--format", "npz"), "-o")
+
+
+def test_export_writes_text_to_a_file(streamnorm_command, state, tmp_path):
+    streamnorm_command("export", state, "--format", "json", "-o", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["channels"] == 3
+
+
+def test_compare_shows_every_shortcut_beside_the_truth(streamnorm_command, array):
+    x = np.load(array).astype(np.float64) / 255
+    done = streamnorm_command("compare", array, "--scale", 255, "--batch-sizes", "7,64", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["samples"] == 100
+    np.testing.assert_allclose(answer["std"], x.std((0, 2, 3)), rtol=1e-12)
+    shortcuts = answer["shortcuts"]
+    per_image = x.std((2, 3), ddof=1)
+    np.testing.assert_allclose(shortcuts["mean of per-image std"], per_image.mean(0), rtol=1e-12)
+    root = np.sqrt((per_image**2).mean(0))
+    np.testing.assert_allclose(shortcuts["sqrt of mean per-image variance"], root, rtol=1e-12)
+    for size in (7, 64):
+        batches = [x[a : a + size].std((0, 2, 3), ddof=1) for a in range(0, 100, size)]
+        name = f"mean of per-batch std, B = {size}"
+        np.testing.assert_allclose(shortcuts[name], np.mean(batches, 0), rtol=1e-12)
+
+
+def test_compare_says_what_a_published_value_is(streamnorm_command, array):
+    x = np.load(array).astype(np.float64) / 255
+    right = ",".join(f"{v:.4f}" for v in x.std((0, 2, 3)))
+    wrong = ",".join(f"{v:.4f}" for v in x.std((2, 3), ddof=1).mean(0))
+    for published, verdict in (
+        (right, "published value matches the pooled std: it is right"),
+        (wrong, "published value matches the shortcut: mean of per-image std"),
+        ("0.1234,0.1234,0.1234", "published value matches none of these"),
+    ):
+        done = streamnorm_command("compare", array, "--scale", 255, "--published", published)
+        assert done.stdout.splitlines()[-1] == verdict
+    assert_one_line_error(streamnorm_command("compare", array, "--published", "0.5"), "3 channels")
+
+
+@pytest.mark.data
+def test_compare_reproduces_the_copied_numbers_of_cifar10(streamnorm_command, data):
+    path = data / "cifar10" / "train_images.npy"
+    options = ("--channel-axis", -1, "--scale", 255, "--batch-sizes", "64,1000")
+    done = streamnorm_command("compare", path, *options, "--published", "0.2023,0.1994,0.2010")
+    assert "matches the shortcut: mean of per-image std" in done.stdout
+    answer = json.loads(streamnorm_command("compare", path, *options, "--json").stdout)["shortcuts"]
+    published = {
+        "mean of per-image std": ([0.2023009, 0.1994128, 0.2009616], 1e-7),
+        "sqrt of mean per-image variance": ([0.2111703825, 0.2085794424, 0.2120516550], 1e-10),
+        "mean of per-batch std, B = 64": ([0.24350, 0.23783, 0.24782], 1e-5),
+        "mean of per-batch std, B = 1000": ([0.24544, 0.23977, 0.25033], 1e-5),
+    }
+    for name, (expected, tolerance) in published.items():
+        np.testing.assert_allclose(answer[name], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compute", "no-such-folder"), ["no-such-folder does not exist"]),
+        (("compute", "."), ["no images in ."]),
+        (("show", "no.json"), ["no.json: No such file"]),
+        (("compare", "no.npy"), ["no.npy does not exist"]),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(streamnorm_command, tmp_path, arguments, words):
+    assert_one_line_error(streamnorm_command(*arguments, cwd=tmp_path), *words)
+
+
+def test_a_tampered_file_is_an_error(streamnorm_command, state):
+    state.write_text(state.read_text().replace('"count": [6400', '"count": [6401'))
+    assert_one_line_error(streamnorm_command("show", state), "wrong checksum")
+
+
+def test_an_error_in_an_item_names_it(streamnorm_command, tmp_path):
+    np.save(tmp_path / "n.npy", np.full((2, 2), np.nan))
+    done = streamnorm_command("compute", tmp_path / "n.npy", "--nan-policy", "raise")
+    assert_one_line_error(done, "NaN in channel(s) 0, 1", "n.npy, rows 0 to 2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("unknown",),
+        ("compute",),
+        ("compute", "x", "--channel-axis", "first"),
+        ("compute", "x", "--scale", "0"),
+        ("compute", "x", "--scale", "wide"),
+        ("compare", "x", "--batch-sizes", "0"),
+        ("compare", "x", "--published", "a,b"),
+        ("merge", "x"),
+        ("export", "x"),
+    ],
+)
+def test_wrong_usage_exits_2(streamnorm_command, arguments):
+    done = streamnorm_command(*arguments)
+    assert done.returncode == 2
+    assert "usage: streamnorm" in done.stderr
+
+
+def test_help_and_version(streamnorm_command):
+    assert streamnorm_command("--version").stdout == f"streamnorm {sn.__version__}\n"
+    text = streamnorm_command("--help").stdout
+    assert all(command in text for command in ("compute", "merge", "show", "compare", "export"))
+    assert "Exit codes" in text
+
+
+def test_the_installed_command_is_the_module(tmp_path):
+    command = os.path.join(os.path.dirname(sys.executable), "streamnorm")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"streamnorm {sn.__version__}\n"
+
+
+def test_ctrl_c_exits_130_and_leaves_no_file(tmp_path):
+    np.save(tmp_path / "0.npy", np.zeros((400_000, 4)))
+    for k in range(1, 3000):
+        (tmp_path / f"{k}.npy").hardlink_to(tmp_path / "0.npy")
+    command = [
+        sys.executable,
+        "-m",
+        "streamnorm",
+        "compute",
+        "*.npy",
+        "-o",
+        "out.json",
+        "--workers",
+        "4",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 30
+    while len(os.listdir(f"/proc/{process.pid}/task")) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert messages == "streamnorm: interrupted, nothing was written\n"
+    assert not [path for path in tmp_path.iterdir() if "out.json" in path.name]
+
+
+def test_a_reader_that_leaves_early_is_no_error(state):
+    command = f"{sys.executable} -m streamnorm show {state} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

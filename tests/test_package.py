@@ -1,0 +1,116 @@
+"""The package as users meet it: public names, cost of import, kernels without a cache."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streamnorm as sn
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_public_names():
+    assert (
+        sorted(sn.__all__)
+        == sn.__all__
+        == [
+            "Accumulator",
+            "Moments",
+            "Normalize",
+            "StateFileError",
+            "StreamnormWarning",
+            "__version__",
+            "compute",
+            "load",
+            "measure",
+            "merge",
+            "save",
+        ]
+    )
+    assert all(hasattr(sn, name) for name in sn.__all__)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (sn.measure, ["batch", "channel_axis", "nan_policy", "mask", "threads"]),
+        (sn.Accumulator, ["channel_axis", "nan_policy", "threads", "channels"]),
+        (sn.Accumulator.update, ["self", "batch", "mask"]),
+        (sn.merge, ["parts"]),
+        (sn.save, ["moments", "path"]),
+        (sn.load, ["path", "verify"]),
+        (sn.Moments.from_mean_std, ["count", "mean", "std", "ddof", "minimum", "maximum"]),
+        (sn.Moments.affine, ["self", "scale", "shift"]),
+        (sn.Normalize.from_moments, ["moments", "ddof", "zero_variance", "channel_axis"]),
+    ],
+)
+def test_signatures_that_others_rely_on(function, names):
+    assert list(inspect.signature(function).parameters) == names
+
+
+def test_compute_has_its_fixed_parameters():
+    parameters = inspect.signature(sn.compute).parameters
+    assert {"source", "channel_axis", "nan_policy", "workers", "on_error"} <= set(parameters)
+    assert parameters["channel_axis"].default == "auto"
+
+
+def test_every_public_object_is_documented():
+    for name in set(sn.__all__) - {"__version__"}:
+        thing = getattr(sn, name)
+        assert inspect.getdoc(thing)
+        if inspect.isclass(thing):
+            own = [m for k, m in vars(thing).items() if callable(m) and not k.startswith("_")]
+            assert all(inspect.getdoc(method) for method in own)
+
+
+def fresh(code, **environment):
+    """Run code in a fresh interpreter and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_brings_neither_numba_nor_torch_and_costs_little_over_numpy():
+    code = (
+        "import time, numpy, sys; t = time.perf_counter(); import streamnorm;"
+        "s = time.perf_counter() - t;"
+        "print(s, sorted({'numba', 'torch', 'PIL', 'tqdm'} & set(sys.modules)))"
+    )
+    answers = [fresh(code).split(maxsplit=1) for _ in range(5)]
+    assert {heavy.strip() for _, heavy in answers} == {"[]"}
+    assert min(float(seconds) for seconds, _ in answers) <= 0.1
+
+
+def test_merging_loading_and_showing_need_no_numba(tmp_path):
+    path = str(tmp_path / "m.json")
+    code = (
+        "import sys; sys.modules['numba'] = None; import streamnorm as sn;"
+        f"a = sn.Moments.from_mean_std(5, [1.0], [2.0]); sn.save(a + a, {path!r});"
+        f"print(sn.load({path!r}).count.tolist(), sn.Normalize.from_moments(a).std)"
+    )
+    assert fresh(code) == "[10] [2.]\n"
+
+
+def test_numba_without_a_place_for_its_cache_still_runs(tmp_path):
+    """No locator fits: neither the source's folder nor the home directory can be written."""
+    code = (
+        "from numba.core import caching;"
+        "caching.CacheImpl._locator_classes = [];"
+        "import streamnorm as sn; print(sn.measure([[1.0], [3.0]]).mean.tolist())"
+    )
+    assert fresh(code) == "[2.0]\n"
+
+
+def test_the_changelog_knows_this_version():
+    assert f"[{sn.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,25 @@
+"""The public API as a type checker sees it; checked by mypy, never run."""
+
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import streamnorm as sn
+
+moments = sn.measure(np.zeros((2, 3)), channel_axis=(0, 1), nan_policy="omit", threads=2)
+assert_type(moments, sn.Moments)
+assert_type(moments + moments, sn.Moments)
+assert_type(sn.merge([moments]), sn.Moments)
+assert_type(moments.mean, NDArray[np.float64])
+assert_type(moments.count, NDArray[np.int64])
+assert_type(moments.std(ddof=1), NDArray[np.float64])
+assert_type(sn.Accumulator(channel_axis=None).update([[1.0]]), sn.Accumulator)
+assert_type(sn.compute("folder", workers=2, on_error="skip", progress=print), sn.Moments)
+assert_type(sn.load("file.json", verify=False), sn.Moments)
+assert_type(sn.Normalize.from_moments(moments, zero_variance=1e-6), sn.Normalize)
+sn.save(moments, "file.json")
+
+sn.measure([1.0], nan_policy="skip")  # type: ignore[arg-type]
+sn.compute([], on_error="ignore")  # type: ignore[arg-type]
+sn.Normalize.from_moments(moments, zero_variance="keep")  # type: ignore[arg-type]
