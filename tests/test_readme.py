@@ -1,0 +1,89 @@
+"""The README runs: every Python block and every command, in order, in a folder of its own."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(
+    r"(<!-- torch -->\n)?```(python|sh)\n(.*?)```|<!-- prepare:\n(.*?)-->", re.DOTALL
+)
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(scope="module")
+def readme_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def blocks():
+    for number, match in enumerate(BLOCK.finditer(README.read_text())):
+        needs_torch, language, body, prepared = match.groups()
+        yield pytest.param(
+            language or "python",
+            body or prepared,
+            marks=pytest.mark.skipif(bool(needs_torch) and not HAS_TORCH, reason="needs torch"),
+            id=f"{number}-{language or 'prepare'}",
+        )
+
+
+@pytest.mark.parametrize(("language", "body"), list(blocks()))
+def test_block_runs(readme_folder, language, body):
+    if language == "python":
+        run([sys.executable, "-c", body], readme_folder)
+        return
+    for line in body.splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0] == "streamnorm":
+            run([sys.executable, "-m", *words], readme_folder)
+        else:
+            # ./run test is this very process, ./run demo has a test of its own.
+            assert words[:2] in (["./run", "demo"], ["./run", "test"], ["pip", "install"])
+
+
+def run(command, folder):
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_option_that_it_names_exists():
+    text = README.read_text()
+    for command in set(re.findall(r"^streamnorm (\w+)", text, re.MULTILINE)):
+        run([sys.executable, "-m", "streamnorm", command, "--help"], None)
+    for link in re.findall(r"\]\(([\w/.]+)\)", text):
+        assert (README.parent / link).exists(), link
+
+
+def test_the_demo_shows_pooled_and_shortcut_and_the_line_for_ones_own_folder():
+    pytest.importorskip("PIL")
+    demo = README.parent / "examples" / "demo.py"
+    done = subprocess.run(
+        [sys.executable, demo],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(README.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2,500 PNG and JPEG files" in done.stdout
+    assert "pooled (the std of the data set)" in done.stdout
+    assert "mean of per-image std" in done.stdout
+    assert "streamnorm compute path/to/folder" in done.stdout
+
+
+def test_run_without_a_known_command_says_what_there_is():
+    done = subprocess.run(
+        ["sh", README.parent / "run", "fly"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "./run demo" in done.stdout
+    assert "unknown command 'fly'" in done.stderr
