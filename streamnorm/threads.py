@@ -51,17 +51,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def spread(work: Callable[[int, int], None], threads: int) -> None:
-    """Call ``work(first, threads)`` for every first below `threads`, on as many threads.
+def spread(work: Callable[[], None], threads: int) -> None:
+    """Call `work` on `threads` threads, the caller's among them, and wait for all.
 
-    The caller's thread does one share itself.
+    `work` takes what is left to do piece by piece, so a thread that wakes late only does less.
     """
-    others = [_pool(threads - 1).submit(work, first, threads) for first in range(1, threads)]
+    others = [_pool(threads - 1).submit(work) for _ in range(1, threads)]
     try:
-        work(0, threads)
+        work()
     finally:
         for other in others:
-            other.result()
+            # Nothing is left for one that has not begun.
+            if not other.cancel():
+                other.result()
 
 
 def in_order(

@@ -15,7 +15,7 @@ ROOMS = (
     ("fields", "layout"),
     ("moments", "origin"),
     ("normalize", "state"),
-    ("kernels.compiled", "kernels.reference", "threads"),
+    ("kernels.compiled", "kernels.machine", "kernels.reference", "threads"),
     ("kernels.tiles",),
     ("kernels.floats", "kernels.integers"),
     ("kernels.cpu",),
@@ -36,7 +36,13 @@ ROOMS = (
 )
 LEVEL = {module: level for level, room in enumerate(ROOMS) for module in room}
 PACKAGES_WITHOUT_CODE = {"kernels", "sources"}
-MAY_IMPORT = {"numba": "kernels.", "torch": "nn", "PIL": "sources.images", "tqdm": "progress"}
+MAY_IMPORT = {
+    "numba": "kernels.",
+    "llvmlite": "kernels.machine",
+    "torch": "nn",
+    "PIL": "sources.images",
+    "tqdm": "progress",
+}
 
 
 def modules():

@@ -1,5 +1,6 @@
 """One array on the CPU -> one partial result: cut in boxes, each measured by a compiled kernel."""
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -47,11 +48,14 @@ def measure_array(
         return partial.empty(layout.channels)
     rows = partial.empty((len(cuts), layout.channels))
 
-    def share(first: int, step: int) -> None:
+    turn = np.zeros(1, np.int64)
+    pieces_left = itertools.count()
+
+    def share() -> None:
         if view is not None:
-            _run(view, None, cuts, first, step, precision, omit, rows)
+            _run(view, None, cuts, turn, precision, omit, rows)
             return
-        for i in range(first, len(cuts), step):
+        while (i := next(pieces_left)) < len(cuts):
             block = layout.flatten(precision.convert(arranged[pieces[i]]))
             kept = None if mask is None else layout.flatten(np.ascontiguousarray(mask[pieces[i]]))
             measure_block(block, kept, precision, omit, rows[i])
@@ -85,7 +89,7 @@ def measure_block(
     if precision.summed is Summed.CENTRED:
         _run_centred(block, valid, omit, out)
     else:
-        _run(block, valid, _whole(block), 0, 1, precision, omit, out[None])
+        _run(block, valid, _whole(block), np.zeros(1, np.int64), precision, omit, out[None])
 
 
 def _whole(block: Array) -> NDArray[np.int64]:
@@ -96,13 +100,12 @@ def _run(
     x: Array,
     valid: NDArray[np.bool_] | None,
     cuts: NDArray[np.int64],
-    first: int,
-    step: int,
+    turn: NDArray[np.int64],
     precision: Precision,
     omit: bool,
     rows: Partial,
 ) -> None:
-    """Run the compiled kernel that fits on the boxes ``cuts[first::step]`` of `x`."""
+    """Run the compiled kernel that fits on the boxes of `x` that nobody has taken yet."""
     lanes = x.shape[2] == 1 and x.shape[1] > 1 and valid is None
     inner = x.shape[2]
     # Kernels are compiled once, for read-only arrays: any array can be viewed as one.
@@ -110,11 +113,11 @@ def _run(
     mask = _NO_MASK if valid is None else _read_only(valid)
     if precision.summed is Summed.INTEGERS:
         integer_kernel = integers.by_lanes if lanes else integers.by_runs
-        integer_kernel(x, mask, inner, cuts, first, step, rows)
+        integer_kernel(x, mask, inner, cuts, turn, rows)
     else:
         bits = x.view(np.int32 if x.itemsize == 4 else np.int64)
         float_kernel = floats.by_lanes if lanes else floats.by_runs
-        float_kernel(x, bits, mask, inner, cuts, first, step, omit, rows)
+        float_kernel(x, bits, mask, inner, cuts, turn, omit, rows)
 
 
 def _read_only(array: Array) -> Array:
@@ -129,7 +132,15 @@ def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out:
     wide = block.astype(np.int64 if block.dtype.kind == "i" else np.uint64, copy=False)
     center = _first_valid(wide, valid)
     deviations = _difference(wide, center)
-    _run(deviations, valid, _whole(block), 0, 1, precision_of("float64"), omit, out[None])
+    _run(
+        deviations,
+        valid,
+        _whole(block),
+        np.zeros(1, np.int64),
+        precision_of("float64"),
+        omit,
+        out[None],
+    )
     info = np.iinfo(wide.dtype)
     low = wide.min(axis=(0, 2), initial=info.max, where=keep).astype(np.float64)
     high = wide.max(axis=(0, 2), initial=info.min, where=keep).astype(np.float64)

@@ -11,7 +11,16 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.compiled import jit
-from streamnorm.kernels.tiles import TILE, add_clamped, add_tile, is_plain, value_of
+from streamnorm.kernels.machine import claim
+from streamnorm.kernels.tiles import (
+    GROUP,
+    TILE,
+    add_clamped,
+    add_tile,
+    close_group,
+    is_plain,
+    value_of,
+)
 from streamnorm.partial import Partial
 
 __all__ = ["by_lanes", "by_runs"]
@@ -26,8 +35,8 @@ LANE_ROWS = 64
 
 @jit
 def _add_gathered(
-    row: Any, x: Array, valid: Array, channels: int, inner: int, o0: int, o1: int, c: int,
-    i0: int, i1: int, omit: bool, scratch: Array, s_bits: Array,
+    row: Any, group: Any, x: Array, valid: Array, channels: int, inner: int, o0: int, o1: int,
+    c: int, i0: int, i1: int, omit: bool, scratch: Array, s_bits: Array,
 ) -> None:  # fmt: skip
     """Collect the valid values of one channel tile by tile: masks, short runs, odd columns."""
     masked = valid.size > 0
@@ -41,10 +50,10 @@ def _add_gathered(
             scratch[kept] = x[i]
             kept += 1
             if kept == TILE:
-                add_tile(row, scratch, s_bits, 0, kept, omit, scratch, s_bits)
+                add_tile(row, group, scratch, s_bits, 0, kept, omit, scratch, s_bits)
                 kept = 0
     if kept > 0:
-        add_tile(row, scratch, s_bits, 0, kept, omit, scratch, s_bits)
+        add_tile(row, group, scratch, s_bits, 0, kept, omit, scratch, s_bits)
 
 
 @jit
@@ -55,11 +64,28 @@ def _box_by_runs(
     channels = out.size
     scratch = np.empty(TILE)
     s_bits = scratch.view(np.int64)
+    groups = np.zeros(channels, GROUP)
+    for c in range(channels):
+        close_group(out[c], groups[c])
     if valid.size > 0 or i1 - i0 < SHORT_RUN:
         for c in range(channels):
             _add_gathered(
-                out[c], x, valid, channels, inner, o0, o1, c, i0, i1, omit, scratch, s_bits
+                out[c],
+                groups[c],
+                x,
+                valid,
+                channels,
+                inner,
+                o0,
+                o1,
+                c,
+                i0,
+                i1,
+                omit,
+                scratch,
+                s_bits,
             )
+            close_group(out[c], groups[c])
         return
     # In the order of memory: channel after channel would jump back and forth at half the speed.
     for o in range(o0, o1):
@@ -67,12 +93,14 @@ def _box_by_runs(
             base = (o * channels + c) * inner
             for start in range(base + i0, base + i1, TILE):
                 stop = min(start + TILE, base + i1)
-                add_tile(out[c], x, bits, start, stop, omit, scratch, s_bits)
+                add_tile(out[c], groups[c], x, bits, start, stop, omit, scratch, s_bits)
+    for c in range(channels):
+        close_group(out[c], groups[c])
 
 
 @jit
 def by_runs(
-    x: Array, bits: Array, valid: Array, inner: int, boxes: Array, first: int, step: int,
+    x: Array, bits: Array, valid: Array, inner: int, boxes: Array, turn: Array,
     omit: bool, rows: Partial,
 ) -> None:  # fmt: skip
     """Measure boxes ``[o0:o1, :, i0:i1]`` of an (O, C, I) array along the inner axis.
@@ -89,16 +117,18 @@ def by_runs(
         I.
     boxes : array of int64, shape (B, 4)
         o0, o1, i0, i1 of each box.
-    first, step : int
-        Which boxes are this call's: ``first::step``, one share for each thread.
+    turn : array of int64, shape (1,)
+        The next box that nobody has taken; shared by the threads at work.
     omit : bool
         Leave NaN out (and count them) instead of letting them spread.
     rows : array of PARTIAL, shape (B, C)
-        Empty rows; those of this call's boxes are filled in.
+        Empty rows; those of the boxes that this call takes are filled in.
     """
-    for b in range(first, len(boxes), step):
+    b = claim(turn)
+    while b < len(boxes):
         o0, o1, i0, i1 = boxes[b]
         _box_by_runs(x, bits, valid, inner, o0, o1, i0, i1, omit, rows[b])
+        b = claim(turn)
 
 
 # One row of lanes at a time, indexed from 0: so that these loops vectorise.
@@ -142,6 +172,8 @@ def _box_by_lanes(
     hi = np.empty(lanes, bits.dtype)
     scratch = np.empty(TILE)
     s_bits = scratch.view(np.int64)
+    groups = np.zeros(1, GROUP)
+    close_group(out[0], groups[0])
     for start in range(o0, o1, rows):
         stop = min(start + rows, o1)
         n = stop - start
@@ -169,8 +201,23 @@ def _box_by_lanes(
             high = value_of(hi[c], bits)
             if not is_plain(low, high):
                 _add_gathered(
-                    out[c], x, valid, channels, 1, start, stop, c, 0, 1, omit, scratch, s_bits
+                    out[c],
+                    groups[0],
+                    x,
+                    valid,
+                    channels,
+                    1,
+                    start,
+                    stop,
+                    c,
+                    0,
+                    1,
+                    omit,
+                    scratch,
+                    s_bits,
                 )
+                close_group(out[c], groups[0])
+                groups[0]["limit"] = 0
                 continue
             for j in range(c + channels, lanes, channels):
                 s1[c] += s1[j]
@@ -181,12 +228,14 @@ def _box_by_lanes(
 
 @jit
 def by_lanes(
-    x: Array, bits: Array, valid: Array, inner: int, boxes: Array, first: int, step: int,
+    x: Array, bits: Array, valid: Array, inner: int, boxes: Array, turn: Array,
     omit: bool, rows: Partial,
 ) -> None:  # fmt: skip
     """Measure boxes of an (O, C, 1) array, channels last, row by row; parameters as `by_runs`.
 
     Narrow rows are read as one row of ``C * ceil(96 / C)`` lanes, whose sums are folded to C.
     """
-    for b in range(first, len(boxes), step):
+    b = claim(turn)
+    while b < len(boxes):
         _box_by_lanes(x, bits, valid, boxes[b, 0], boxes[b, 1], omit, rows[b])
+        b = claim(turn)

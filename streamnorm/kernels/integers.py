@@ -10,6 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.compiled import add_fields, jit
+from streamnorm.kernels.machine import claim
 from streamnorm.partial import Partial
 
 __all__ = ["by_lanes", "by_runs"]
@@ -101,19 +102,19 @@ def _box_by_lanes(x: Array, o0: int, o1: int, out: Partial) -> None:
 
 
 @jit
-def by_runs(
-    x: Array, valid: Array, inner: int, boxes: Array, first: int, step: int, rows: Partial
-) -> None:
+def by_runs(x: Array, valid: Array, inner: int, boxes: Array, turn: Array, rows: Partial) -> None:
     """Measure boxes along the inner axis; parameters as in `streamnorm.kernels.floats`."""
-    for b in range(first, len(boxes), step):
+    b = claim(turn)
+    while b < len(boxes):
         o0, o1, i0, i1 = boxes[b]
         _box_by_runs(x, valid, inner, o0, o1, i0, i1, rows[b])
+        b = claim(turn)
 
 
 @jit
-def by_lanes(
-    x: Array, valid: Array, inner: int, boxes: Array, first: int, step: int, rows: Partial
-) -> None:
+def by_lanes(x: Array, valid: Array, inner: int, boxes: Array, turn: Array, rows: Partial) -> None:
     """Measure boxes of shape (O, C, 1) as lanes; parameters as in `streamnorm.kernels.floats`."""
-    for b in range(first, len(boxes), step):
+    b = claim(turn)
+    while b < len(boxes):
         _box_by_lanes(x, boxes[b, 0], boxes[b, 1], rows[b])
+        b = claim(turn)
