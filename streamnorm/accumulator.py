@@ -34,16 +34,19 @@ class Stack:
         self.parts = 0
 
     def push(self, rows: Partial) -> None:
-        """Add the next part; `rows` is the stack's from now on."""
+        """Add the next part, as measured; `rows` is the stack's from now on."""
         from streamnorm.kernels.compiled import merge_into
 
+        self.parts += 1
+        # A batch without values gives none to any channel; it must not shift the tree.
+        if not rows.size or not (rows[0]["count"] or rows[0]["omitted"]):
+            return
         rank = 0
         while self._entries and self._entries[-1][0] == rank:
             _, earlier = self._entries.pop()
             merge_into(earlier, rows)
             rows, rank = earlier, rank + 1
         self._entries.append((rank, rows))
-        self.parts += 1
 
     def fold(self, channels: int) -> Partial:
         """Return everything pushed, merged; the stack goes on unchanged."""
@@ -137,25 +140,23 @@ class Accumulator:
                 msg = "no batch seen yet, so the number of channels is unknown; pass channels=…"
                 raise ValueError(msg)
             rows = self._stack.fold(self._channels)
-            meta = meta_of(self._channel_shape or (self._channels,))
+            shape = self._channel_shape
+            meta = meta_of((self._channels,) if shape is None else shape)
             if self._stack.parts:
                 meta = meta.with_pass(self._pass(rows))
             return Moments.of_partial(rows, meta)
 
     def _accept(self, done: Measured, shape: tuple[int, ...]) -> None:
-        expected = self._channel_shape
-        channels = self._channels
-        if (expected or done.channel_shape) != done.channel_shape or (
-            channels is not None and channels != done.rows.size
-        ):
+        expected, channels = self._channel_shape, self._channels
+        if expected not in (None, done.channel_shape) or channels not in (None, done.rows.size):
             msg = (
                 f"the batch has {done.rows.size} channels (shape {shape}, channel_axis "
-                f"{self._channel_axis}) but this Accumulator holds {expected or (channels,)}; pass "
+                f"{self._channel_axis}) but this Accumulator holds {expected or channels}; pass "
                 f"another channel_axis or start a new Accumulator"
             )
             raise ValueError(msg)
         self._channels = done.rows.size
-        self._channel_shape = done.channel_shape or (1,)
+        self._channel_shape = done.channel_shape
         self._dtypes[done.dtype] = None
 
     def _pass(self, rows: Partial) -> Pass:

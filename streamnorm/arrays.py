@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamnorm.dtypes import Precision, precision_of
 
-__all__ = ["Array", "as_array", "shape_of", "type_name"]
+__all__ = ["Array", "as_array", "shape_of", "sliceable", "type_name"]
 
 Array = NDArray[Any]
 
@@ -83,6 +83,20 @@ def _from_tensor(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.uint16)
     return tensor.numpy(), precision, None
+
+
+def sliceable(array: Any) -> Any:
+    """Return a tensor as it is and anything else as a NumPy array, so that it can be cut in pieces.
+
+    Raises
+    ------
+    TypeError
+        As for `as_array`.
+    """
+    as_array(array)
+    torch = sys.modules.get("torch")
+    tensor = torch is not None and isinstance(array, torch.Tensor)
+    return array if tensor else _from_any(array)
 
 
 def shape_of(batch: Any) -> tuple[int, ...]:

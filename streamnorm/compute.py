@@ -46,10 +46,11 @@ def compute(
         As for `measure`.
     workers : int, optional
         Threads that read, decode and measure. Default as for ``threads`` of `measure`. The bits do
-        not depend on it.
+        not depend on it. An iterator's batches are measured one by one, since it may fill one
+        buffer again and again; only its own work and the measuring use threads then.
     on_error : {"raise", "skip"}
-        What to do with a file that cannot be read. Skipped ones are counted and listed in
-        ``value.meta.report``, and warned of.
+        What to do with a file that cannot be read or decoded. Skipped ones are counted and listed
+        in ``value.meta.report``, and warned of. An array that does not fit is always an error.
     select : int, str or callable, optional
         Which item of a tuple (default the first), which key of a dict, or which array of an
         ``.npz`` file to measure.
@@ -94,6 +95,9 @@ def compute(
     if on_error not in ("raise", "skip"):
         msg = f"on_error must be 'raise' or 'skip', got {on_error!r}"
         raise ValueError(msg)
+    if isinstance(channel_axis, str) and channel_axis != "auto":
+        msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
+        raise TypeError(msg)
     choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
     opened = open_source(source, channel_axis, choice)
     plan = Plan(channel_axis, nan_policy, transform)

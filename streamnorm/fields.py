@@ -1,5 +1,8 @@
 """Fields of moments that come from outside: their types, shapes and what no data could have."""
 
+import math
+from dataclasses import replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -60,6 +63,7 @@ def check(rows: Partial) -> None:
         "mean is not finite although m2 is": some & ~np.isfinite(mean) & ~undefined,
         "m2 is NaN although mean is finite": undefined & np.isfinite(mean),
         "m2 is not 0 although count is 0": ~some & (m2 != 0),
+        "extremes differ although count is 1": (count == 1) & (low < high),
         "m2 is not 0 although count is 1": (count == 1) & (m2 != 0) & ~undefined,
         "an extreme is infinite although m2 is not NaN": some & _infinite(low, high) & ~undefined,
         "minimum is above the mean": some & (low > mean),
@@ -82,11 +86,21 @@ def _indices(flags: NDArray[np.bool_]) -> str:
 
 
 def checked_meta(meta: Meta, channels: int) -> Meta:
-    """Return `meta` if its names and shape are for so many channels."""
-    if meta.names is not None and len(meta.names) != channels:
-        msg = f"expected {channels} channel names, one per channel, got {len(meta.names)}"
-        raise ValueError(msg)
-    if meta.channel_shape is not None and np.prod(meta.channel_shape, dtype=int) != channels:
-        msg = f"channel_shape {meta.channel_shape} does not hold {channels} channels"
-        raise ValueError(msg)
-    return meta
+    """Return `meta`, its names and shape as tuples, if they are for so many channels."""
+    names, shape = meta.names, meta.channel_shape
+    if names is not None:
+        # Callers who check no types pass a word, or numbers.
+        given: Any = names
+        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+            msg = f"channel names must be a sequence of strings, got {names!r}"
+            raise ValueError(msg)
+        names = tuple(names)
+        if len(names) != channels:
+            msg = f"expected {channels} channel names, one per channel, got {len(names)}"
+            raise ValueError(msg)
+    if shape is not None:
+        shape = tuple(index(size) for size in shape)
+        if min(shape, default=0) < 0 or math.prod(shape) != channels:
+            msg = f"channel_shape {shape} does not hold {channels} channels"
+            raise ValueError(msg)
+    return replace(meta, names=names, channel_shape=shape)

@@ -56,7 +56,7 @@ class Fold:
         else:
             _check_alike(outcome, self.like, self.source.one_kind)
         if self.source.audit is not None:
-            self.samples += outcome.shape[0] if outcome.shape else 1
+            self.samples += outcome.samples
             if len(self.first) < _FIRST:
                 self.first.append(rows.tobytes())
         self.dtypes[_measured(outcome).dtype] = None
@@ -78,7 +78,7 @@ class Fold:
                 why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
             msg = f"{self.source.name} is empty, there is nothing to measure{why}"
             raise ValueError(msg)
-        rows = self.stack.fold(0)
+        rows = self.stack.fold(_measured(self.like).rows.size)
         meta = meta_of(_measured(self.like).channel_shape)
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
         for text in self._warnings():

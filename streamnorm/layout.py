@@ -93,13 +93,14 @@ class Layout:
 def boxes(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Box, ...]:
     """Cut an array of `outer` reduced, `kept` kept and some inner axes into boxes, in C order.
 
-    A box holds at most `BOX_VALUES` values; kept axes are never cut, so a box of very many
-    channels can be larger.
+    A box holds at most `BOX_VALUES` values, or 64 of each channel where there are very many: the
+    partial result of a box has 48 bytes a channel and must stay small beside the box.
     """
     steps = list(shape)
     size = math.prod(shape[outer : outer + kept])
+    most = max(BOX_VALUES, 64 * size)
     for axis in reversed([*range(outer), *range(outer + kept, len(shape))]):
-        steps[axis] = max(1, min(shape[axis], BOX_VALUES // max(size, 1)))
+        steps[axis] = max(1, min(shape[axis], most // max(size, 1)))
         size *= steps[axis]
     counts = [-(-length // max(step, 1)) for length, step in zip(shape, steps, strict=True)]
     return tuple(
@@ -111,7 +112,8 @@ def boxes(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Box, ...]:
     )
 
 
-@lru_cache(maxsize=256)
+# Typed: True equals 1, but is no axis.
+@lru_cache(maxsize=256, typed=True)
 def _layout_of(
     shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis
 ) -> Layout:
@@ -145,7 +147,7 @@ def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
     kept = []
     for axis in asked:
         try:
-            number = index(axis)
+            number = index(str(axis) if isinstance(axis, bool) else axis)  # type: ignore[arg-type]
         except TypeError:
             msg = f"channel_axis must be an int, a tuple of ints or None, not {channel_axis!r}"
             raise TypeError(msg) from None

@@ -109,10 +109,31 @@ class Pass:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Pass":
-        """Rebuild what `to_json` gave."""
+        """Rebuild what `to_json` gave.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a field is missing, unknown or of another type.
+        """
         report = dict(plain["report"])
+        counts = ("read", "skipped", "ignored", "omitted")
+        numbers = [report[name] for name in counts] + list(report["converted"].values())
+        items = [tuple(item) for item in report["skipped_items"]]
+        texts = [
+            v for k, v in plain.items() if k != "report" and not (k == "transform" and v is None)
+        ]
+        texts += [text for item in items for text in item]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            msg = f"a report counts in whole numbers of at least 0, got {numbers}"
+            raise ValueError(msg)
+        if not all(isinstance(text, str) for text in texts) or any(
+            len(item) != 2 for item in items
+        ):
+            msg = "provenance is text, and skipped items are pairs of name and reason"
+            raise ValueError(msg)
         report["converted"] = MappingProxyType(dict(report["converted"]))
-        report["skipped_items"] = tuple((str(n), str(r)) for n, r in report["skipped_items"])
+        report["skipped_items"] = tuple(items)
         return cls(**{**plain, "report": Report(**report)})
 
 

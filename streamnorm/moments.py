@@ -98,6 +98,9 @@ class Moments:
         object.__setattr__(self, "_partial", canonical(rows))
         object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
 
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
     def __setattr__(self, name: str, value: object) -> None:
         msg = f"Moments cannot change; make new ones instead of setting {name!r}"
         raise AttributeError(msg)
@@ -171,8 +174,11 @@ class Moments:
         if (stds < 0).any():
             msg = f"std must not be negative, got {stds.min()}; is it a variance or a log?"
             raise ValueError(msg)
-        if ((counts <= 1) & (stds > 0)).any():
-            msg = "a std above 0 needs a count of at least 2; count is the number of values"
+        if ((counts <= np.maximum(ddof, 1)) & (stds > 0)).any():
+            msg = (
+                f"a std above 0 needs a count of at least 2 and above ddof {ddof}; count is the "
+                f"number of values"
+            )
             raise ValueError(msg)
         with np.errstate(all="ignore"):
             m2 = np.where(counts <= 1, 0.0, stds * stds * (counts - ddof))
@@ -260,12 +266,14 @@ class Moments:
         Parameters
         ----------
         scale, shift : float or array-like, shape (C,)
-            Finite numbers, for example ``1 / 255``.
+            Finite numbers, for example ``1 / 255``; a scale is not 0.
 
         Raises
         ------
         ValueError
-            If a number is not finite or the shapes do not fit.
+            If a number is not finite, a scale is 0, or the shapes do not fit.
+        OverflowError
+            If a mean or an extreme would leave float64's range. An m2 that does is infinite.
 
         Examples
         --------
@@ -276,8 +284,11 @@ class Moments:
         """
         a = floats("scale", scale, self.channels)
         b = floats("shift", shift, self.channels)
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            msg = f"scale and shift must be finite, got scale {scale!r} and shift {shift!r}"
+        if not (np.isfinite(a).all() and np.isfinite(b).all() and a.all()):
+            msg = (
+                f"scale and shift must be finite and scale not 0, got scale {scale!r} and shift "
+                f"{shift!r}"
+            )
             raise ValueError(msg)
         rows = self._partial.copy()
         with np.errstate(all="ignore"):
@@ -288,6 +299,10 @@ class Moments:
             mean = np.fmin(np.fmax(a * rows["mean"] + b, rows["minimum"]), rows["maximum"])
             rows["mean"] = np.where(np.isnan(rows["mean"]), np.nan, mean)
             rows["m2"] = rows["m2"] * a * a
+        for name in ("mean", "minimum", "maximum"):
+            if (np.isfinite(self._partial[name]) & ~np.isfinite(rows[name])).any():
+                msg = f"scale {scale!r} and shift {shift!r} take the {name} beyond float64"
+                raise OverflowError(msg)
         return Moments.of_partial(canonical(rows), self._meta)
 
     def with_meta(self, **changes: Any) -> "Moments":
@@ -383,7 +398,9 @@ def merge(parts: Iterable[Moments]) -> Moments:
             raise ValueError(msg)
         meta = meta + part.meta
     rows = np.stack([part._partial for part in listed])  # noqa: SLF001 - its own kind
-    return Moments.of_partial(partial.merge_tree(rows).copy(), meta)
+    # Parts without values must not shift the tree: they would change the last digits.
+    some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
+    return Moments.of_partial(partial.merge_tree(rows[some] if some.any() else rows).copy(), meta)
 
 
 def _restore(data: bytes, meta: Meta) -> Moments:

@@ -12,7 +12,15 @@ from streamnorm.fields import Floats
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.moments import Moments
 
-__all__ = ["Normalize", "ZeroVariance", "denormalized", "mean_and_scale", "normalized", "shaped"]
+__all__ = [
+    "Normalize",
+    "ZeroVariance",
+    "check_constants",
+    "denormalized",
+    "mean_and_scale",
+    "normalized",
+    "shaped",
+]
 
 ZeroVariance = Literal["unit", "error"] | float
 
@@ -98,7 +106,8 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     if int(np.prod(sizes, dtype=int)) != len(values):
         msg = (
             f"expected {len(values)} channels on axis {channel_axis} but the array has {sizes} "
-            f"there (shape {shape}); pass another channel_axis or the moments of this data"
+            f"there (shape {shape}); build the Normalize with another channel_axis, or from the "
+            f"moments of this data"
         )
         raise ValueError(msg)
     # Kept axes come in the order asked for; in the array they stand in theirs.
@@ -108,14 +117,33 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     return values.reshape([shape[a] if a in kept else 1 for a in range(len(shape))])
 
 
-@dataclass(frozen=True)
+def check_constants(mean: Floats, std: Floats) -> None:
+    """Refuse what cannot be subtracted or divided by.
+
+    Raises
+    ------
+    ValueError
+        Unless both have one finite number per channel and every std is above 0.
+    """
+    if mean.ndim != 1 or mean.shape != std.shape:
+        msg = (
+            f"mean and std must have one number per channel, shape (C,), got {mean.shape} and "
+            f"{std.shape}"
+        )
+        raise ValueError(msg)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        msg = "mean must be finite and std finite and above 0; 1 leaves a constant channel as it is"
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True, eq=False)
 class Normalize:
     """``(x - mean) / std`` per channel, and its inverse.
 
     Parameters
     ----------
-    mean, std : numpy.ndarray
-        float64, shape (C,); what is subtracted, and what is divided by.
+    mean, std : array-like of float, shape (C,)
+        What is subtracted, and what is divided by (above 0); kept as float64.
     channel_axis : int, tuple of int or None
         Where the channels are in the arrays to come.
 
@@ -182,13 +210,19 @@ class Normalize:
         array, result = self._float(y)
         return np.asarray(denormalized(array, *self._constants(array))).astype(result, copy=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", np.atleast_1d(np.asarray(self.mean, np.float64)))
+        object.__setattr__(self, "std", np.atleast_1d(np.asarray(self.std, np.float64)))
+        check_constants(self.mean, self.std)
+
     def _float(self, x: Any) -> tuple[Array, np.dtype[Any]]:
         array, precision, _ = as_array(x)
         if precision.name == "bfloat16":
             msg = "bfloat16 arrays cannot be normalized in NumPy; use streamnorm.nn.Normalize"
             raise TypeError(msg)
         result = array.dtype if precision.summed is Summed.FLOATS else np.dtype(np.float32)
-        return array.astype(np.promote_types(result, np.float32), copy=False), result
+        # 32- and 64-bit integers have more digits than float32: they are centred in float64.
+        return array.astype(np.promote_types(array.dtype, np.float32), copy=False), result
 
     def _constants(self, array: Array) -> tuple[Array, Array, Array]:
         mean, std = (shaped(v, array.shape, self.channel_axis) for v in (self.mean, self.std))

@@ -30,8 +30,17 @@ def new_pass(
 
 
 def now() -> str:
-    """Return the time in UTC, ISO 8601; that of SOURCE_DATE_EPOCH where it is set."""
+    """Return the time in UTC, ISO 8601; that of SOURCE_DATE_EPOCH where it is set.
+
+    Raises
+    ------
+    ValueError
+        If SOURCE_DATE_EPOCH is no number.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch and not epoch.isdigit():
+        msg = f"SOURCE_DATE_EPOCH must be a number of seconds, got {epoch!r}"
+        raise ValueError(msg)
     zone = dt.UTC
     moment = dt.datetime.fromtimestamp(int(epoch), zone) if epoch else dt.datetime.now(zone)
     return moment.isoformat(timespec="seconds")

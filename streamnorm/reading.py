@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamnorm import threads
-from streamnorm.arrays import shape_of
+from streamnorm.arrays import as_array, shape_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import Measured, NanPolicy, measure_partial
 from streamnorm.partial import Partial
@@ -31,6 +31,7 @@ class Outcome:
     measured: Measured | None
     shape: tuple[int, ...] = ()
     converted: tuple[str, ...] = ()
+    samples: int = 0
     error: Exception | None = None
     size: int = 0
 
@@ -45,7 +46,7 @@ class Outcome:
         if self.measured is None:
             msg = (
                 f"cannot read {self.name}: {self.error}; repair or remove it, or leave such files "
-                f"out with on_error='skip' (on the command line --on-error skip)"
+                f"out with on_error='skip'"
             )
             raise ValueError(msg) from self.error
         return self.measured.rows
@@ -56,22 +57,24 @@ def outcomes(source: Source, plan: Plan, workers: int) -> Iterator[Outcome]:
 
     def work(item: Item) -> Outcome:
         try:
-            return _measured(source, plan, item)
+            return _measured(source, plan, item, 1 if source.lasting else workers)
         except (TypeError, ValueError) as error:
             error.add_note(f"in {item.name}")
             raise
 
-    return threads.in_order(work, source.items, workers, source.group)
+    return threads.in_order(work, source.items, workers if source.lasting else 1, source.group)
 
 
-def _measured(source: Source, plan: Plan, item: Item) -> Outcome:
+def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> Outcome:
     try:
         reading = item.read()
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises, the file gets named
         return Outcome(item.name, None, error=error)
     array = reading.array if plan.transform is None else plan.transform(reading.array)
+    # What it holds comes before how it lies: text has no channel axis.
+    as_array(array)
     shape = shape_of(array)
     axis = source.axis(shape) if isinstance(plan.channel_axis, str) else plan.channel_axis
-    measured = measure_partial(array, axis, plan.nan_policy, None, 1)
+    measured = measure_partial(array, axis, plan.nan_policy, None, measure_threads)
     size = int(getattr(array, "nbytes", 0))
-    return Outcome(item.name, measured, shape, reading.converted, size=size)
+    return Outcome(item.name, measured, shape, reading.converted, reading.samples, size=size)

@@ -4,8 +4,9 @@ None of them is a std of the data: the mean of standard deviations of pieces lea
 pieces' means differ, and weighs a root by the piece.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from streamnorm import threads
 from streamnorm.accumulator import Stack
 from streamnorm.fields import Floats
+from streamnorm.folding import Fold
 from streamnorm.layout import ChannelAxis
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
+from streamnorm.progress import Bar
 from streamnorm.reading import Plan, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
@@ -41,11 +44,11 @@ class Comparison:
     samples: int
     shortcuts: tuple[Shortcut, ...]
 
-    def matching(self, published: Sequence[float], tolerance: float) -> list[str]:
+    def matching(self, published: Sequence[float], tolerances: Sequence[float]) -> list[str]:
         """Name the rows, the pooled one included, that agree with published numbers."""
         rows = [Shortcut("pooled", self.pooled.std()), *self.shortcuts]
         target = np.asarray(published, np.float64)
-        return [row.name for row in rows if (np.abs(row.std - target) <= tolerance).all()]
+        return [row.name for row in rows if (np.abs(row.std - target) <= tolerances).all()]
 
 
 @dataclass
@@ -53,7 +56,6 @@ class _Averages:
     """Running sums over the samples and over batches of several sizes."""
 
     sizes: Sequence[int]
-    total: Stack = field(default_factory=Stack)
     samples: int = 0
     std_sum: Any = 0.0
     variance_sum: Any = 0.0
@@ -69,23 +71,26 @@ class _Averages:
             batch = self.batches.setdefault(size, Stack())
             batch.push(rows.copy())
             if batch.parts == size:
-                self._close(size)
-        self.total.push(rows)
+                self._close(size, rows.size)
 
-    def _close(self, size: int) -> None:
+    def _close(self, size: int, channels: int) -> None:
         count, total = self.batch_sums.get(size, (0, 0.0))
-        std = np.sqrt(_variance(self.batches.pop(size).fold(0)))
+        std = np.sqrt(_variance(self.batches.pop(size).fold(channels)))
         self.batch_sums[size] = (count + 1, total + std)
 
-    def rows(self) -> list[Shortcut]:
+    def rows(self, channels: int) -> list[Shortcut]:
+        """Every shortcut that is defined: not per image of one value, nor per batch of all."""
         found = [Shortcut("mean of per-image std", self.std_sum / self.samples)]
         for size in self.sizes:
+            if size >= self.samples:
+                continue
             if size in self.batches:
-                self._close(size)
+                self._close(size, channels)
             count, total = self.batch_sums[size]
             found.append(Shortcut(f"mean of per-batch std, B = {size}", total / count))
         root = np.sqrt(self.variance_sum / self.samples)
-        return [*found, Shortcut("sqrt of mean per-image variance", root)]
+        found.append(Shortcut("sqrt of mean per-image variance", root))
+        return [row for row in found if not np.isnan(row.std).all()]
 
 
 def compare(
@@ -93,38 +98,46 @@ def compare(
     *,
     channel_axis: ChannelAxis | str = "auto",
     workers: int | None = None,
+    on_error: str = "raise",
+    choice: Choice | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     scale: float = 1.0,
-    select: str | None = None,
 ) -> Comparison:
     """Measure a source sample by sample, and take every shortcut on the way.
 
     Parameters
     ----------
-    source, channel_axis, workers
+    source, channel_axis, workers, on_error
         As for `streamnorm.compute`; a sample is an image, or an index of axis 0.
+    choice : Choice, optional
+        Which part of the source.
     batch_sizes : sequence of int
         Batches of so many samples in the order of the source; the last may be smaller.
     scale : float
         What to divide the values by.
-    select : str, optional
-        Which array of an ``.npz`` file.
 
     Raises
     ------
     ValueError
         If the source is empty or cannot be read; see `streamnorm.compute`.
     """
-    opened = open_source(source, channel_axis, Choice(select, by_sample=True))
+    chosen = replace(choice or Choice(), by_sample=True)
+    opened = open_source(source, channel_axis, chosen)
     averages = _Averages(sorted(batch_sizes))
     plan = Plan(channel_axis)
-    for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-        averages.add(outcome.rows())
-    if not averages.samples:
-        msg = f"{opened.name} is empty, there is nothing to compare"
-        raise ValueError(msg)
-    shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in averages.rows())
-    pooled = Moments.of_partial(averages.total.fold(0)).affine(1 / scale)
+    fold = Fold(opened, on_error == "skip")
+    started = time.perf_counter()
+    with Bar(opened, None) as bar:
+        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
+            # The fold merges in place, so the averages get their own copy.
+            rows = None if outcome.measured is None else outcome.rows().copy()
+            fold.add(outcome)
+            if rows is not None:
+                averages.add(rows)
+            bar.advance(outcome.size)
+    pooled = fold.finish(plan, time.perf_counter() - started).affine(1 / scale)
+    found = averages.rows(pooled.channels)
+    shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in found)
     return Comparison(pooled, averages.samples, shortcuts)
 
 

@@ -21,6 +21,9 @@ FORMAT = "streamnorm"
 VERSION = 1
 _INTEGERS = ("count", "omitted")
 _FLOATS = ("mean", "m2", "minimum", "maximum")
+_KEYS = frozenset(
+    ["format", "version", "kind", "channels", "channel_shape", "names", "provenance", "checksum"]
+) | {*_INTEGERS, *_FLOATS}
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -81,8 +84,10 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except ValueError as error:
+        document = json.loads(
+            path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
+        )
+    except (RecursionError, ValueError) as error:
         msg = f"{path} is not a state file: it is no strict JSON ({error}); was it cut off?"
         raise StateFileError(msg) from error
     _check_header(path, document)
@@ -102,14 +107,26 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    """Write `data` so that `path` holds either its old content or all of the new.
+
+    A link is followed; what is no regular file (a device, a pipe) is written to as it is.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        # Of the file that was asked for, not of one that nobody knows.
+        error.filename, error.filename2 = str(path), None
+        temporary.unlink(missing_ok=True)
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -137,7 +154,8 @@ def _document(moments: Moments) -> dict[str, Any]:
 
 
 def _strict(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # ASCII: file names need not be text, and a lone surrogate has no UTF-8.
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def _spell(value: float) -> float | str:
@@ -180,22 +198,51 @@ def _check_header(path: Path, document: Any) -> None:
 
 
 def _moments(document: Mapping[str, Any]) -> Moments:
-    channels = document["channels"]
+    channels = _whole(document["channels"])
+    if unknown := set(document) - _KEYS:
+        msg = f"it has unknown fields {sorted(unknown)}"
+        raise ValueError(msg)
     fields = {name: _numbers(name, document[name], channels) for name in (*_INTEGERS, *_FLOATS)}
     shape, names, provenance = (document[k] for k in ("channel_shape", "names", "provenance"))
-    if names is not None and not all(isinstance(name, str) for name in names):
-        msg = "names must be strings"
-        raise ValueError(msg)
+    if not isinstance(names, list | None) or not isinstance(shape, list | None):
+        msg = "names and channel_shape must be lists or null"
+        raise TypeError(msg)
     meta = Meta(
         names=None if names is None else tuple(names),
-        channel_shape=None if shape is None else tuple(int(size) for size in shape),
+        channel_shape=None if shape is None else tuple(map(_whole, shape)),
         provenance=Provenance(
             tuple(Pass.from_json(entry) for entry in provenance["passes"]),
-            int(provenance["further"]),
-            str(provenance["digest"]),
+            _whole(provenance["further"]),
+            _text(provenance["digest"]),
         ),
     )
+    empty = fields["count"] == 0
+    if any(not np.isnan(fields[name][empty]).all() for name in ("mean", "minimum", "maximum")):
+        msg = "a channel with count 0 has a mean or an extreme"
+        raise ValueError(msg)
     return Moments(**fields, meta=meta)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        msg = f"expected a whole number of at least 0, got {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        msg = f"expected text, got {value!r}"
+        raise TypeError(msg)
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        msg = "a field stands in it twice"
+        raise ValueError(msg)
+    return document
 
 
 def _numbers(name: str, values: Any, channels: int) -> np.ndarray[Any, Any]:

@@ -111,3 +111,28 @@ def test_threads_that_share_one_lose_nothing():
 def test_memory_is_logarithmic_in_the_number_of_batches(batches):
     entries = filled(batches)._stack._entries
     assert len(entries) == batches.bit_count()
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape"), [(None, (3, 4)), ((), (3, 4)), ((0, 1), (3, 4, 5)), ((1,), (3, 4))]
+)
+def test_streams_under_any_channel_axis_are_the_merge_of_their_batches(axis, shape):
+    batches = np.random.default_rng(0).normal(size=(5, *shape))
+    accumulator = sn.Accumulator(channel_axis=axis)
+    for batch in batches:
+        accumulator.update(batch)
+    expected = sn.merge(sn.measure(batch, channel_axis=axis) for batch in batches)
+    assert accumulator.moments == expected == sn.compute(batches.tolist(), channel_axis=axis)
+
+
+def test_empty_batches_change_no_bit_wherever_they_come():
+    batches = [np.full((2, 3), v) for v in (0.1, 0.7, 1e9, -3.3, 0.2)]
+    expected = sn.merge(sn.measure(batch) for batch in batches)
+    none = np.zeros((0, 3))
+    strewn = [none, batches[0], none, none, *batches[1:3], none, *batches[3:], none]
+    assert sn.merge(sn.measure(batch) for batch in strewn) == expected
+    assert sn.compute(strewn) == expected
+    accumulator = sn.Accumulator()
+    for batch in strewn:
+        accumulator.update(batch)
+    assert accumulator.moments == expected

@@ -61,10 +61,11 @@ def test_compute_prints_json_on_demand(streamnorm_command, array):
 
 
 def test_compute_reads_several_files_and_other_axes(streamnorm_command, array):
-    done = streamnorm_command(
-        "compute", array, array.parent / "x.npy", "--channel-axis", "1,2", "--json"
-    )
+    (array.parent / "y.npy").write_bytes(array.read_bytes())
+    both = (array, array.parent / "y.npy")
+    done = streamnorm_command("compute", *both, "--channel-axis", "1,2", "--json")
     assert json.loads(done.stdout)["channels"] == 24
+    assert json.loads(done.stdout)["count"] == [1600] * 24
     done = streamnorm_command("compute", array, "--channel-axis", "none", "--json")
     assert json.loads(done.stdout)["count"] == [100 * 3 * 64]
 
@@ -99,7 +100,7 @@ def test_merge_of_parts_is_that_of_the_whole(streamnorm_command, tmp_path):
     done = streamnorm_command("merge", *parts, "-o", tmp_path / "all.json")
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(sn.load(tmp_path / "all.json").std(), x.std(0), rtol=1e-13)
-    assert "3 parts merged" in done.stderr
+    assert "merged 3 into" in done.stderr
 
 
 def test_merge_refuses_a_part_given_twice_and_other_channels(streamnorm_command, tmp_path, state):
@@ -308,3 +309,70 @@ def test_a_reader_that_leaves_early_is_no_error(state):
     command = f"{sys.executable} -m streamnorm show {state} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    streamnorm_command, array, tmp_path
+):
+    for output, word in (
+        (tmp_path / "no" / "x.json", "no/x.json: its folder does not exist"),
+        (tmp_path, "Is a directory"),
+        (array, "it would be overwritten"),
+    ):
+        assert_one_line_error(streamnorm_command("compute", array, "-o", output), word)
+    assert np.load(array).shape == (100, 3, 8, 8)
+
+
+def test_a_scale_is_recorded_and_mixed_scales_are_warned_of(streamnorm_command, array, tmp_path):
+    parts = (tmp_path / "a.json", tmp_path / "b.json")
+    streamnorm_command("compute", array, "-o", parts[0])
+    streamnorm_command("compute", array, "--scale", 255, "-o", parts[1])
+    assert "transform x / 255" in streamnorm_command("show", parts[1]).stdout
+    done = streamnorm_command("merge", *parts, "-o", tmp_path / "c.json")
+    assert "the parts were transformed differently" in done.stderr
+
+
+def test_merge_refuses_one_file_under_two_names(streamnorm_command, state, tmp_path):
+    (tmp_path / "link.json").symlink_to(state)
+    done = streamnorm_command("merge", state, tmp_path / "link.json", "-o", tmp_path / "out.json")
+    assert_one_line_error(done, "given twice")
+
+
+def test_compare_refuses_what_compute_refuses_and_says_what_it_read(streamnorm_command, tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    Image.new("L", (4, 4)).save(tmp_path / "flat.png")
+    assert_one_line_error(streamnorm_command("compare", tmp_path), "deep.png", "flat.png")
+    done = streamnorm_command("compare", tmp_path, "--include", "flat*")
+    assert "1 read in" in done.stderr
+    assert "1 ignored" in done.stderr
+    assert "B = 64" not in done.stdout
+
+
+@pytest.mark.parametrize("published", ["2.27e-1,3e-1,3e-1", "0.3,0.4,0.5"])
+def test_a_rough_published_value_is_no_proof(streamnorm_command, array, published):
+    done = streamnorm_command("compare", array, "--scale", 255, "--published", published)
+    assert "it is right" not in done.stdout.splitlines()[-1]
+
+
+def test_options_are_spelled_as_options_in_errors(streamnorm_command, tmp_path):
+    np.save(tmp_path / "v.npy", np.zeros(5))
+    done = streamnorm_command("compute", tmp_path / "v.npy")
+    assert_one_line_error(done, "pass --channel-axis, or --channel-axis None for one channel")
+    assert (
+        streamnorm_command("compute", tmp_path / "v.npy", "--channel-axis", "None").returncode == 0
+    )
+
+
+def test_undefined_moments_are_not_exported_to_torchvision(streamnorm_command, tmp_path):
+    sn.save(sn.measure([[np.nan]]), tmp_path / "n.json")
+    done = streamnorm_command("export", tmp_path / "n.json", "--format", "torchvision")
+    assert_one_line_error(done, "nothing to normalize with")
+
+
+def test_a_terminal_without_letters_is_no_traceback(streamnorm_command, tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "grün.png")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = streamnorm_command("compute", tmp_path / "grün.png", env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert streamnorm_command("compare", "--help", env=ascii_only).returncode == 0

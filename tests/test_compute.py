@@ -282,3 +282,106 @@ def test_a_forked_child_can_measure_with_threads_of_its_own(table):
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert os.read(read, 1) == b"1"
+
+
+class Held:
+    """Something that only NumPy can look into."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+
+@pytest.mark.parametrize("workers", [None, 2, 8])
+def test_a_generator_that_fills_one_buffer_again_and_again_is_read_in_time(workers):
+    def frames():
+        buffer = np.empty((1000, 3))
+        for k in range(50):
+            buffer[:] = k
+            yield buffer
+
+    total = sn.compute(frames(), workers=workers)
+    assert total.mean.tolist() == [24.5] * 3
+    assert total.minimum.tolist() == [0.0] * 3
+
+
+def test_anything_with_array_is_cut_in_slices(table):
+    assert sn.compute(Held(table)) == sn.compute(table)
+
+
+def test_an_iterator_of_paths_is_a_list_of_files(tmp_path):
+    for k in range(3):
+        np.save(tmp_path / f"{k}.npy", np.full((2, 2), float(k)))
+    assert sn.compute(tmp_path.glob("*.npy")).mean.tolist() == [1.0, 1.0]
+
+
+def test_a_boolean_mask_chooses_rows():
+    x = np.arange(8.0).reshape(4, 2)
+    mask = np.array([True, False, False, True])
+    assert sn.compute(x, indices=mask) == sn.measure(x[mask])
+
+
+@pytest.mark.parametrize("indices", [[True, False], [0.9], [[0, 1]]])
+def test_indices_of_another_kind_are_refused(indices):
+    with pytest.raises(ValueError, match="indices"):
+        sn.compute(np.zeros((4, 2)), indices=indices)
+
+
+@pytest.mark.parametrize("axis", ["last", "-1"])
+def test_a_word_as_channel_axis_is_refused_for_every_source(axis):
+    for source in (np.zeros((2, 3)), [np.zeros((2, 3))]):
+        with pytest.raises(TypeError, match="None or 'auto'"):
+            sn.compute(source, channel_axis=axis)
+    with pytest.raises(TypeError, match="must be an int"):
+        sn.measure(np.zeros((2, 3)), channel_axis=True)
+
+
+@pytest.mark.parametrize("source", [{"a": np.zeros((2, 2))}, b"folder"])
+def test_mappings_and_bytes_are_no_sources(source):
+    with pytest.raises(TypeError, match="cannot read a"):
+        sn.compute(source)
+
+
+def test_text_is_refused_for_its_dtype_before_anything_else(tmp_path):
+    np.save(tmp_path / "t.npy", np.array(["a", "b"]))
+    for source in (np.array(["a", "b"]), tmp_path / "t.npy", [np.array("a")]):
+        with pytest.raises(TypeError, match="expected real numbers"):
+            sn.compute(source)
+
+
+def test_a_file_named_twice_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 2)))
+    (tmp_path / "b.npy").symlink_to(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="counted twice"):
+        sn.compute([tmp_path / "a.npy", tmp_path / "b.npy"])
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.arange(3000.0).reshape(-1, 3))
+    data = bytearray(path.read_bytes())
+    data[3000] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.npz:x is damaged"):
+        sn.compute(path)
+
+
+def test_an_archive_called_npy_is_named(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros(3))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match=r"rename it to \.npz"):
+        sn.compute(tmp_path / "x.npy")
+
+
+def test_wide_arrays_need_little_memory_beside_themselves():
+    import tracemalloc
+
+    x = np.zeros((256, 100_000), np.uint8)
+    sn.measure(x[:, :10])
+    tracemalloc.start()
+    sn.measure(x, threads=1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 * x.nbytes

@@ -204,3 +204,93 @@ def test_without_pillow_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(ImportError, match=r"streamnorm\[images\]"):
         sn.compute(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_mode_that_would_clip_16_bit_is_refused(tmp_path, mode):
+    Image.fromarray(np.full((3, 3), 1000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="would clip"):
+        sn.compute(tmp_path, mode=mode)
+
+
+def test_16_bit_ppm_is_refused_and_pgm_stays_16_bit(tmp_path):
+    header = b"P%d 2 1 65535 "
+    (tmp_path / "c.ppm").write_bytes(header % 6 + np.array([1000, 2000, 3000] * 2, ">u2").tobytes())
+    with pytest.raises(ValueError, match="16-bit colour"):
+        sn.compute(tmp_path)
+    (tmp_path / "c.ppm").unlink()
+    (tmp_path / "g.pgm").write_bytes(header % 5 + np.array([1000, 60_000], ">u2").tobytes())
+    Image.fromarray(np.full((1, 2), 1000, np.uint16)).save(tmp_path / "g.png")
+    total = sn.compute(tmp_path)
+    assert total.maximum.tolist() == [60_000.0]
+    assert total.meta.provenance.passes[0].dtype == "uint16"
+
+
+def test_hidden_folders_are_ignored_and_counted(tmp_path):
+    colour().save(tmp_path / "a.png")
+    for folder in (".ipynb_checkpoints", "__MACOSX", "deep/.cache"):
+        (tmp_path / folder).mkdir(parents=True)
+        colour().save(tmp_path / folder / "b.png")
+    report = sn.compute(tmp_path).meta.report
+    assert (report.read, report.ignored) == (1, 3)
+
+
+def test_globs_may_name_folders_and_any_depth(tmp_path):
+    for name in ("a.png", "deep/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        colour().save(tmp_path / name)
+    assert sn.compute(tmp_path, include="**/*.png").meta.report.read == 2
+    assert sn.compute(tmp_path, exclude="deep").meta.report.read == 1
+
+
+def test_a_bomb_is_named_and_can_be_skipped(tmp_path, monkeypatch):
+    colour(size=(50, 50)).save(tmp_path / "bomb.png")
+    colour().save(tmp_path / "fine.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"bomb\.png.*decompression bomb"):
+        sn.compute(tmp_path)
+    with pytest.warns(sn.StreamnormWarning, match=r"bomb\.png"):
+        assert sn.compute(tmp_path, on_error="skip").meta.report.read == 1
+
+
+def test_an_unknown_mode_is_refused_before_any_file_is_blamed(tmp_path):
+    colour().save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="mode must be one of Pillow's"):
+        sn.compute(tmp_path, mode="XYZ")
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    import os
+
+    colour().save(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
+        sn.compute(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [2, 7, 16])
+def test_files_that_finish_out_of_order_are_merged_in_order(tmp_path, workers):
+    import random
+    import time
+
+    for k in range(60):
+        size = tuple(RNG.integers(1, 60, 2))
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            tmp_path / f"{k}.png"
+        )
+    delays = random.Random(workers)
+
+    def late(image):
+        time.sleep(delays.random() * 0.005)
+        return image / 255
+
+    expected = sn.compute(tmp_path, workers=1, transform=lambda image: image / 255)
+    assert sn.compute(tmp_path, workers=workers, transform=late) == expected

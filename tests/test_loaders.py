@@ -104,7 +104,7 @@ def test_dicts_are_chosen_from_by_select():
 
 def test_drop_last_is_named():
     with pytest.warns(
-        sn.StreamnormWarning, match="9 of 10 samples were seen: drop_last=True dropped the last 1"
+        sn.StreamnormWarning, match="9 of 10 samples were seen: drop_last=True dropped the last"
     ):
         sn.compute(data.DataLoader(samples(), batch_size=3, drop_last=True))
 
@@ -150,7 +150,8 @@ def test_an_even_distributed_sampler_needs_no_warning():
 @pytest.mark.parametrize("sized", [True, False])
 def test_an_iterable_dataset_repeated_by_its_workers_is_named(sized):
     loader = data.DataLoader(Stream(sized), batch_size=5, num_workers=2)
-    with pytest.warns(sn.StreamnormWarning, match="each of the 2 workers read the whole"):
+    cause = "each of the 2 workers read the whole" if sized else "did each read the whole"
+    with pytest.warns(sn.StreamnormWarning, match=cause):
         assert sn.compute(loader).count.tolist() == [20, 20]
 
 
@@ -159,10 +160,45 @@ def test_a_shared_iterable_dataset_needs_no_warning():
     assert total.count.tolist() == [10, 10]
 
 
-def test_an_iterable_dataset_that_ends_early_is_named():
+@pytest.mark.parametrize("claimed", [8, 12])
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+def test_an_iterable_dataset_of_another_length_is_named(claimed):
     stream = SizedStream(True)
-    stream.__class__ = type("Short", (SizedStream,), {"__len__": lambda self: 12})
+    stream.__class__ = type("Wrong", (SizedStream,), {"__len__": lambda self: claimed})
     with pytest.warns(
-        sn.StreamnormWarning, match="10 of 12 samples were seen: the IterableDataset ended"
+        sn.StreamnormWarning, match=f"gave 10 samples although its length is {claimed}"
     ):
         sn.compute(data.DataLoader(stream, batch_size=5))
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda: data.DataLoader(
+            samples(), batch_sampler=data.BatchSampler(data.SequentialSampler(samples()), 3, True)
+        ),
+        lambda: data.DataLoader(SizedStream(True), batch_size=3, drop_last=True),
+        lambda: data.DataLoader(
+            samples(),
+            batch_size=2,
+            drop_last=True,
+            sampler=data.DistributedSampler(samples(), num_replicas=2, rank=0),
+        ),
+    ],
+)
+def test_drop_last_is_named_wherever_it_hides(loader):
+    with pytest.warns(sn.StreamnormWarning, match="samples were seen: drop_last=True"):
+        sn.compute(loader())
+
+
+def test_a_sampler_of_batches_is_named():
+    loader = data.DataLoader(samples(), batch_sampler=[[0, 1], [1, 2]])
+    with pytest.warns(sn.StreamnormWarning, match="4 of 10 samples were seen: the sampler list"):
+        sn.compute(loader)
+
+
+def test_a_transform_that_flattens_does_not_confuse_the_count():
+    total = sn.compute(
+        data.DataLoader(samples(), batch_size=5), transform=lambda b: b.reshape(-1, 1)
+    )
+    assert total.count.tolist() == [20]

@@ -177,7 +177,7 @@ def test_merging_something_else_is_a_type_error():
 
 
 def test_affine_refuses_what_is_not_finite():
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="must be finite"):
         Moments.empty(1).affine(np.inf)
 
 
@@ -216,3 +216,37 @@ def test_provenance_is_bounded_and_the_rest_is_counted_and_digested():
     assert (len(origin.passes), origin.further) == (100, 30)
     assert len(origin.digest) == 64
     assert total.meta.provenance == (total + Moments.empty(1)).meta.provenance
+
+
+@pytest.mark.parametrize(
+    ("table", "scale", "shift"),
+    [
+        ([[1e300], [2e300]], 1e10, 0.0),
+        ([[1.0], [1.7e308]], 1.0, 1e308),
+        ([[-1e300], [1e300]], 1e9, 0),
+    ],
+)
+def test_affine_beyond_float64_is_an_overflow_error(table, scale, shift):
+    with pytest.raises(OverflowError, match="beyond float64"):
+        sn.measure(table).affine(scale, shift)
+
+
+def test_affine_refuses_scale_zero_which_would_forget_the_data():
+    with pytest.raises(ValueError, match="scale not 0"):
+        sn.measure([[1.0], [2.0]]).affine(0.0)
+
+
+def test_a_std_needs_more_values_than_ddof():
+    with pytest.raises(ValueError, match="above ddof 10"):
+        Moments.from_mean_std(10, [0.4], [0.2], ddof=10)
+
+
+def test_names_and_shapes_become_tuples_and_words_are_refused(tmp_path):
+    m = sn.measure([[1.0, 2.0]]).with_meta(names=["a", "b"])
+    sn.save(m, tmp_path / "m.json")
+    assert (sn.load(tmp_path / "m.json") + m).meta.names == ("a", "b")
+    for names in ("ab", (0, 1)):
+        with pytest.raises(ValueError, match="sequence of strings"):
+            m.with_meta(names=names)
+    with pytest.raises(AttributeError):
+        del m._partial

@@ -108,3 +108,18 @@ def test_moving_to_another_device_moves_the_buffers(moments):
     module = nn.Normalize.from_moments(moments).to("meta")
     assert module.mean.device.type == "meta"
     assert module.mean.dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_wide_integers_are_centred_before_they_lose_digits(dtype):
+    x = (1_700_000_000 + torch.arange(1000))[:, None].to(dtype)
+    m = sn.measure(x)
+    expected = (x.double() - m.mean[0]) / m.std()[0]
+    torch.testing.assert_close(
+        nn.Normalize.from_moments(m)(x).double(), expected, atol=1e-6, rtol=0
+    )
+
+
+def test_complex_tensors_are_refused():
+    with pytest.raises(TypeError, match="complex64"):
+        nn.Normalize([1.0], [1.0])(torch.zeros(2, 1, dtype=torch.complex64))

@@ -93,3 +93,26 @@ def test_bfloat16_is_for_torch():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     with pytest.raises(TypeError, match=r"streamnorm\.nn"):
         Normalize(np.zeros(1), np.ones(1))(np.zeros((1, 1), ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_wide_integers_are_centred_before_they_lose_digits(dtype):
+    """As float32 the neighbours of 1.7e9 are 128 apart."""
+    x = (1_700_000_000 + np.arange(1000))[:, None].astype(dtype)
+    m = sn.measure(x)
+    exact = (x.astype(np.float64) - m.mean) / m.std()
+    np.testing.assert_allclose(Normalize.from_moments(m)(x), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.0], [0.0]), ([0.0], [-1.0]), ([np.nan], [1.0]), ([0.0, 1.0], [1.0])]
+)
+def test_constants_that_cannot_normalize_are_refused(mean, std):
+    with pytest.raises(ValueError, match="mean "):
+        Normalize(mean, std)
+
+
+def test_lists_are_taken_and_values_compare_by_identity():
+    norm = Normalize([0.0, 1.0], [1.0, 2.0])
+    assert norm([[1.0, 5.0]]).tolist() == [[1.0, 2.0]]
+    assert norm != Normalize([0.0, 1.0], [1.0, 2.0])

@@ -112,5 +112,13 @@ def test_numba_without_a_place_for_its_cache_still_runs(tmp_path):
     assert fresh(code) == "[2.0]\n"
 
 
+def test_without_torch_the_network_layer_names_its_extra():
+    code = "import sys; sys.modules['torch'] = None; import streamnorm.nn"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert "pip install 'streamnorm[torch]'" in done.stderr
+
+
 def test_the_changelog_knows_this_version():
     assert f"[{sn.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

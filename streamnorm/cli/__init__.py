@@ -5,6 +5,8 @@ at fault (one line on stderr says how), 2 the command line is, 130 interrupted.
 """
 
 import argparse
+import io
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +22,10 @@ _COMMANDS = (compute, merge, show, compare, export)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be text, and a terminal need not know every letter.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", StreamnormWarning)
@@ -35,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        print(f"streamnorm: error: {_one_line(error)}{where}", file=sys.stderr)
+        print(f"streamnorm: error: {_as_options(_one_line(error))}{where}", file=sys.stderr)
         return 1
     return 0
 
@@ -61,6 +67,14 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split())
+
+
+def _as_options(text: str) -> str:
+    """Spell Python's keywords as the command line's options."""
+    names = "channel_axis|select|include|exclude|mode|on_error|nan_policy"
+    text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)
+    text = re.sub(rf"\b({names})=(?=\w|-)", lambda m: f"--{m[1].replace('_', '-')} ", text)
+    return re.sub(rf"\b({names})=", lambda m: f"--{m[1].replace('_', '-')}", text)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

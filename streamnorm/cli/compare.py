@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
 from streamnorm.cli import formats, options
 from streamnorm.shortcuts import BATCH_SIZES, Comparison, compare
+from streamnorm.sources.items import Choice
 
 __all__ = ["add_arguments", "run"]
 
@@ -16,17 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("source", metavar="SOURCE", help="folder of images, .npy or .npz file")
     parser.add_argument(
-        "--published", type=_numbers, metavar="S,S,…", help="a std to be explained, one per channel"
+        "--published",
+        type=_numbers,
+        metavar="S,S,...",
+        help="a std to be explained, one per channel",
     )
     parser.add_argument(
-        "--batch-sizes", type=_sizes, default=BATCH_SIZES, metavar="B,B,…",
+        "--batch-sizes", type=_sizes, default=BATCH_SIZES, metavar="B,B,...",
         help="batch sizes of the per-batch rows (default: 64,256,1000)",
     )  # fmt: skip
-    parser.add_argument("--select", metavar="NAME", help="which array of an .npz file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options.add_channel_axis(parser)
     options.add_scale(parser)
-    options.add_workers(parser)
+    options.add_reading(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,7 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         batch_sizes=arguments.batch_sizes,
         scale=arguments.scale,
-        select=arguments.select,
+        on_error=arguments.on_error,
+        choice=Choice(**options.choice_of(arguments)),
     )
     published = arguments.published
     if published is not None and len(published[0]) != comparison.pooled.channels:
@@ -47,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         raise ValueError(msg)
     matches = None if published is None else comparison.matching(*published)
+    print(options.what_happened(comparison.pooled.meta.report), file=sys.stderr)
     sys.stdout.write(_json(comparison, matches) if arguments.json else _table(comparison))
     if matches is not None and not arguments.json:
         print(_verdict(matches))
@@ -55,7 +61,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _table(comparison: Comparison) -> str:
     truth = comparison.pooled.std()
     channels = range(comparison.pooled.channels)
-    rows = [("std", *(f"channel {c}" for c in channels), *(f"error {c}" for c in channels))]
+    rows = [
+        (
+            "std (shortcuts with ddof 1, as torch)",
+            *(f"channel {c}" for c in channels),
+            *(f"error {c}" for c in channels),
+        )
+    ]
     right = ("pooled (the std of the data set)", *_digits(truth), *("" for _ in channels))
     rows.append(right)
     for shortcut in comparison.shortcuts:
@@ -90,15 +102,18 @@ def _digits(values: np.ndarray) -> list[str]:
     return [f"{value:.7g}" for value in values.tolist()]
 
 
-def _numbers(text: str) -> tuple[list[float], float]:
-    """Return the numbers, and one unit in the last digit of the coarsest of them."""
-    parts = text.split(",")
+def _numbers(text: str) -> tuple[list[float], list[float]]:
+    """Return the numbers, and one unit in the last digit of each."""
     try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
+        numbers = [Decimal(part.strip()) for part in text.split(",")]
+    except InvalidOperation:
+        numbers = []
+    exponents = [number.as_tuple().exponent for number in numbers]
+    last_digits = [digit for digit in exponents if isinstance(digit, int)]
+    if not numbers or len(last_digits) != len(numbers):
         msg = f"expected numbers separated by commas, got {text!r}"
-        raise argparse.ArgumentTypeError(msg) from None
-    return numbers, 10.0 ** -min(len(part.partition(".")[2]) for part in parts)
+        raise argparse.ArgumentTypeError(msg)
+    return [float(number) for number in numbers], [10.0**digit for digit in last_digits]
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 from streamnorm.cli import formats, options
 from streamnorm.compute import compute
@@ -19,23 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_channel_axis(parser)
     options.add_scale(parser)
     options.add_ddof(parser)
-    options.add_workers(parser)
+    options.add_reading(parser)
     parser.add_argument(
-        "--nan-policy", choices=("propagate", "omit", "raise"), default="propagate",
+        "--nan-policy",
+        choices=("propagate", "omit", "raise"),
+        default="propagate",
         help="what NaN does to its channel (default: propagate)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--on-error", choices=("raise", "skip"), default="raise",
-        help="what to do with files that cannot be read (default: raise)",
-    )  # fmt: skip
-    parser.add_argument("--select", metavar="NAME", help="which array of an .npz file")
-    parser.add_argument("--include", action="append", default=[], metavar="GLOB")
-    parser.add_argument("--exclude", action="append", default=[], metavar="GLOB")
-    parser.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, save, print."""
+    """Measure, print, save."""
+    options.checked_output(arguments.output, arguments.source)
     source = arguments.source[0] if len(arguments.source) == 1 else arguments.source
     moments = compute(
         source,
@@ -43,25 +39,19 @@ def run(arguments: argparse.Namespace) -> None:
         nan_policy=arguments.nan_policy,
         workers=arguments.workers,
         on_error=arguments.on_error,
-        select=arguments.select,
-        include=arguments.include,
-        exclude=arguments.exclude,
-        mode=arguments.mode,
+        **options.choice_of(arguments),
     )
     if arguments.scale != 1:
-        moments = moments.affine(1 / arguments.scale)
-    if arguments.output:
-        save(moments, arguments.output)
+        moments = _scaled(moments, arguments.scale)
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
-    print(_what_happened(moments), file=sys.stderr)
+    print(options.what_happened(moments.meta.report), file=sys.stderr)
+    if arguments.output:
+        save(moments, arguments.output)
 
 
-def _what_happened(moments: Moments) -> str:
-    report = moments.meta.report
-    parts = [f"{report.read:,} read in {report.seconds:.1f} s"]
-    parts += [f"{report.skipped:,} skipped"] * (report.skipped > 0)
-    parts += [f"{report.ignored:,} ignored"] * (report.ignored > 0)
-    parts += [f"{count:,} × {kind}" for kind, count in report.converted.items()]
-    parts += [f"{report.omitted:,} values omitted"] * (report.omitted > 0)
-    return "streamnorm: " + ", ".join(parts)
+def _scaled(moments: Moments, scale: float) -> Moments:
+    """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
+    origin = moments.meta.provenance
+    passes = tuple(replace(entry, transform=f"x / {scale:g}") for entry in origin.passes)
+    return moments.affine(1 / scale).with_meta(provenance=replace(origin, passes=passes))

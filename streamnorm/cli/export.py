@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, convert, write."""
+    options.checked_output(arguments.output, [arguments.file])
     moments = load(arguments.file)
     if arguments.format == "npz":
         if not arguments.output:

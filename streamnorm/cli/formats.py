@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from streamnorm.moments import Moments
 
 __all__ = ["as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
@@ -58,7 +60,16 @@ def as_json(moments: Moments, ddof: float) -> str:
 
 
 def as_torchvision(moments: Moments, ddof: float) -> str:
-    """Return a line for a torchvision pipeline."""
+    """Return a line for a torchvision pipeline.
+
+    Raises
+    ------
+    ValueError
+        If a mean or std is undefined: the line would not run.
+    """
+    if not (np.isfinite(moments.mean).all() and np.isfinite(moments.std(ddof)).all()):
+        msg = "a mean or std is NaN or infinite, so there is nothing to normalize with"
+        raise ValueError(msg)
     return f"transforms.Normalize(mean={_list(moments.mean)}, std={_list(moments.std(ddof))})\n"
 
 

@@ -1,9 +1,12 @@
 """Merge state files of parts into that of the whole."""
 
 import argparse
+import os
 import sys
+import warnings
 
 from streamnorm.cli import formats, options
+from streamnorm.errors import StreamnormWarning
 from streamnorm.moments import merge
 from streamnorm.state import load, save
 
@@ -20,11 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load, merge, save, print."""
     paths = arguments.part
-    if len(set(paths)) != len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+    options.checked_output(arguments.output, [])
+    real = [os.path.realpath(path) for path in paths]
+    if len(set(real)) != len(real):
+        twice = next(path for path, file in zip(paths, real, strict=True) if real.count(file) > 1)
         msg = f"{twice} is given twice: its data would be counted twice"
         raise ValueError(msg)
     total = merge([load(path) for path in paths])
-    save(total, arguments.output)
     sys.stdout.write(formats.as_table(total, arguments.ddof))
-    print(f"streamnorm: {len(paths):,} parts merged into {arguments.output}", file=sys.stderr)
+    transforms = {str(entry.transform) for entry in total.meta.provenance.passes}
+    if len(transforms) > 1:
+        what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
+        warnings.warn(f"{what}: are their scales the same?", StreamnormWarning, stacklevel=2)
+    save(total, arguments.output)
+    print(f"streamnorm: merged {len(paths):,} into {arguments.output}", file=sys.stderr)

@@ -1,10 +1,23 @@
 """Arguments that several commands share."""
 
 import argparse
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
 
 from streamnorm.layout import ChannelAxis
+from streamnorm.meta import Report
 
-__all__ = ["add_channel_axis", "add_ddof", "add_scale", "add_workers"]
+__all__ = [
+    "add_channel_axis",
+    "add_ddof",
+    "add_reading",
+    "add_scale",
+    "checked_output",
+    "choice_of",
+    "what_happened",
+]
 
 
 def add_channel_axis(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +32,73 @@ def add_channel_axis(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add --workers."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a data set is read: threads, errors, and which part of it."""
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_workers,
         metavar="N",
         help="threads that read and measure; the result does not depend on it (default: CPUs)",
     )
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what to do with files that cannot be read (default: raise)",
+    )
+    parser.add_argument("--select", metavar="NAME", help="which array of an .npz file")
+    parser.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="only these images"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="not these images"
+    )
+    parser.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
+
+
+def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the parsed choice of what to read, as keywords."""
+    return {
+        "select": arguments.select,
+        "include": tuple(arguments.include),
+        "exclude": tuple(arguments.exclude),
+        "mode": arguments.mode,
+    }
+
+
+def checked_output(path: str | None, sources: Sequence[str]) -> None:
+    """Refuse an output that could not be written, or would destroy a source: before the work.
+
+    Raises
+    ------
+    OSError
+        If its folder is missing or closed, or it is a folder.
+    ValueError
+        If it is one of the sources.
+    """
+    if path is None:
+        return
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", path)
+    if not os.access(target if os.path.exists(target) else folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    if target in map(os.path.realpath, sources):
+        msg = f"{path} is one of the sources: it would be overwritten; name another output"
+        raise ValueError(msg)
+
+
+def what_happened(report: Report) -> str:
+    """Say in one line what was read, left out and changed."""
+    parts = [f"{report.read:,} read in {report.seconds:.1f} s"]
+    parts += [f"{report.skipped:,} skipped"] * (report.skipped > 0)
+    parts += [f"{report.ignored:,} ignored"] * (report.ignored > 0)
+    parts += [f"{count:,} × {kind}" for kind, count in report.converted.items()]
+    parts += [f"{report.omitted:,} values omitted"] * (report.omitted > 0)
+    return "streamnorm: " + ", ".join(parts)
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +124,8 @@ def add_ddof(parser: argparse.ArgumentParser) -> None:
 
 
 def _channel_axis(text: str) -> ChannelAxis | str:
-    if text in ("auto", "none"):
-        return None if text == "none" else "auto"
+    if text.lower() in ("auto", "none"):
+        return None if text.lower() == "none" else "auto"
     try:
         axes = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -62,12 +134,19 @@ def _channel_axis(text: str) -> ChannelAxis | str:
     return axes[0] if len(axes) == 1 else axes
 
 
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        msg = f"expected a whole number of at least 1, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
 def _scale(text: str) -> float:
     try:
         scale = float(text)
     except ValueError:
         scale = 0.0
-    if not 0 < abs(scale) < float("inf"):
-        msg = f"expected a finite number other than 0, got {text!r}"
+    if not 0 < scale < float("inf"):
+        msg = f"expected a finite number above 0, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return scale

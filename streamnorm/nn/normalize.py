@@ -11,6 +11,7 @@ from streamnorm.layout import ChannelAxis
 from streamnorm.moments import Moments
 from streamnorm.normalize import (
     ZeroVariance,
+    check_constants,
     denormalized,
     mean_and_scale,
     normalized,
@@ -18,6 +19,8 @@ from streamnorm.normalize import (
 )
 
 __all__ = ["Normalize"]
+
+_WIDE_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.uint64)
 
 
 class Normalize(nn.Module):
@@ -53,15 +56,10 @@ class Normalize(nn.Module):
     def __init__(self, mean: Any, std: Any, channel_axis: ChannelAxis = 1) -> None:
         super().__init__()
         self.channel_axis = channel_axis
-        for name, values in (("mean", mean), ("std", std)):
-            tensor = torch.tensor(np.array(values, np.float64, ndmin=1))
-            self.register_buffer(name, tensor)
-        if self.mean.ndim != 1 or self.mean.shape != self.std.shape:
-            msg = (
-                f"mean and std must have one number per channel, shape (C,), got "
-                f"{tuple(self.mean.shape)} and {tuple(self.std.shape)}"
-            )
-            raise ValueError(msg)
+        constants = [np.array(values, np.float64, ndmin=1) for values in (mean, std)]
+        check_constants(*constants)
+        self.register_buffer("mean", torch.from_numpy(constants[0]))
+        self.register_buffer("std", torch.from_numpy(constants[1]))
 
     @classmethod
     def from_moments(
@@ -104,8 +102,13 @@ class Normalize(nn.Module):
         return self._mapped(y, denormalized)
 
     def _mapped(self, x: Tensor, formula: Callable[..., Any]) -> Tensor:
+        if x.is_complex():
+            msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
+            raise TypeError(msg)
         result = x.dtype if x.is_floating_point() else torch.float32
-        work = torch.promote_types(result, torch.float32)
+        # 32- and 64-bit integers have more digits than float32: they are centred in float64.
+        wide = x.dtype in _WIDE_INTEGERS
+        work = torch.float64 if wide else torch.promote_types(result, torch.float32)
         mean, std = (shaped(v, tuple(x.shape), self.channel_axis) for v in (self.mean, self.std))
         head = mean.to(work)
         mapped: Tensor = formula(x.to(work), head, (mean - head).to(work), std.to(work))

@@ -1,6 +1,7 @@
 """Arrays in memory, memory maps, ``.npy`` files and members of ``.npz`` files, in slices."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from streamnorm.arrays import Array, as_array, shape_of
+from streamnorm.arrays import Array, shape_of, sliceable
+from streamnorm.dtypes import precision_of
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.sources.items import (
     Choice,
@@ -27,11 +29,11 @@ __all__ = ["from_array", "from_npy", "from_npy_files", "from_npz"]
 def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
     """Read an array in memory, or a memory map, slice by slice."""
     choice.refuse("an array", "include", "exclude", "mode", "select")
-    as_array(array)
+    array = sliceable(array)
     shape = shape_of(array)
     axis = _sliced_axis(shape, channel_axis)
-    items = list(_slices(array, shape, axis, choice))
-    return Source(describe(array), "array", items, len(items), auto_axis)
+    items, total = _slices(array, shape, axis, choice), _slice_count(shape, axis, choice)
+    return Source(describe(array), "array", items, total, auto_axis)
 
 
 def _slices(array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice) -> Iterator[Item]:
@@ -77,7 +79,16 @@ def checked_indices(indices: Any, length: int) -> list[int]:
     ValueError
         If one is out of range or given twice: it would be counted twice.
     """
-    chosen = [int(i) for i in indices]
+    given = np.asarray(indices)
+    if given.dtype == np.bool_:
+        if given.shape != (length,):
+            msg = f"a boolean mask as indices must have length {length}, got shape {given.shape}"
+            raise ValueError(msg)
+        given = np.flatnonzero(given)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        msg = f"indices must be a sequence of whole numbers, got {indices!r}"
+        raise ValueError(msg)
+    chosen: list[int] = given.tolist()
     if any(not 0 <= i < length for i in chosen):
         wrong = next(i for i in chosen if not 0 <= i < length)
         msg = f"indices must lie between 0 and {length - 1}, got {wrong}"
@@ -93,19 +104,35 @@ def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
     mapped = _mapped(path)
     axis = _sliced_axis(mapped.shape, channel_axis)
-    if choice.indices is None and axis == 0 and mapped.flags.c_contiguous:
-        items = list(_file_slices(path, mapped, choice))
-    else:
-        items = list(_slices(mapped, mapped.shape, axis, choice))
-    return Source(str(path), "NumPy file", items, len(items), auto_axis)
+    in_file = choice.indices is None and axis == 0 and mapped.flags.c_contiguous
+    items = (
+        _file_slices(path, mapped, choice)
+        if in_file
+        else _slices(mapped, mapped.shape, axis, choice)
+    )
+    total = _slice_count(mapped.shape, axis, choice)
+    return Source(str(path), "NumPy file", items, total, auto_axis)
+
+
+def _slice_count(shape: tuple[int, ...], axis: int | None, choice: Choice) -> int:
+    if axis is None:
+        return 1
+    length = shape[axis] if choice.indices is None else len(choice.indices)
+    step = 1 if choice.by_sample else rows_per_item(shape, axis)
+    return -(-length // step)
 
 
 def _mapped(path: Path) -> Any:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        msg = f"{path} cannot be read as a .npy file: {error}"
+        msg = f"{path} cannot be read as a .npy file, was it cut off? ({error})"
         raise ValueError(msg) from error
+    if not isinstance(mapped, np.ndarray):
+        msg = f"{path} cannot be read as a .npy file: it is an archive; rename it to .npz"
+        raise ValueError(msg)  # noqa: TRY004 - the file is wrong, not the caller's type
+    precision_of(mapped.dtype.name)
+    return mapped
 
 
 def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
@@ -126,8 +153,9 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
     """Read several ``.npy`` files one after the other."""
     choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices")
     sources = [from_npy(Path(path), channel_axis, choice) for path in paths]
-    items = [item for source in sources for item in source.items]
-    return Source(f"{len(paths)} .npy files", "NumPy files", items, len(items), auto_axis)
+    items = (item for source in sources for item in source.items)
+    total = sum(source.total or 0 for source in sources)
+    return Source(f"{len(paths)} .npy files", "NumPy files", items, total, auto_axis)
 
 
 def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
@@ -135,10 +163,11 @@ def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
     choice.refuse("a .npz file", "include", "exclude", "mode", "indices")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = archive.namelist()
     except zipfile.BadZipFile as error:
         msg = f"{path} cannot be read as a .npz file: {error}"
         raise ValueError(msg) from error
+    members = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     select = members[0] if choice.select is None and len(members) == 1 else choice.select
     if select not in members:
         msg = f"{path} holds the arrays {members}; pass select= one of them"
@@ -175,7 +204,11 @@ def _member_slices(
 
 def _read_block(stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
     size = int(np.prod(shape, dtype=int)) * dtype.itemsize
-    data = stream.read(size)
+    try:
+        data = stream.read(size)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        msg = f"{name} is damaged: {error}"
+        raise ValueError(msg) from error
     if len(data) != size:
         msg = f"{name} is cut off: expected {size} more bytes, got {len(data)}"
         raise ValueError(msg)

@@ -38,9 +38,12 @@ _CHANGE = {
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its suffix; hidden ones (``._photo.jpg``) are the system's."""
-    base, suffix = os.path.splitext(os.path.basename(name))
-    return suffix.lower() in SUFFIXES and not base.startswith(".")
+    """Whether a file is an image by its suffix; hidden ones are the system's, not the user's.
+
+    In a folder: ``._photo.jpg``, ``.ipynb_checkpoints/photo.jpg``.
+    """
+    hidden = name.startswith(".") or f"{os.sep}." in name or "__MACOSX" in name
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden
 
 
 def from_folder(folder: Path, choice: Choice) -> Source:
@@ -76,6 +79,9 @@ def _source(name: str, files: list[str], choice: Choice, ignored: int, root: str
     if choice.indices is not None:
         files = [files[i] for i in checked_indices(choice.indices, len(files))]
     mode = choice.mode
+    if mode is not None and mode not in _pillow().MODES:
+        msg = f"mode must be one of Pillow's, {', '.join(_pillow().MODES)}; got {mode!r}"
+        raise ValueError(msg)
     if mode is None and any(_in_colour(os.path.join(root, file)) for file in files):
         mode = "auto RGB"
     items = (Item(file, partial(_read, os.path.join(root, file), mode)) for file in files)
@@ -95,7 +101,7 @@ def _source(name: str, files: list[str], choice: Choice, ignored: int, root: str
 def _walk(folder: Path) -> Iterator[str]:
     """Yield every file below `folder`, by its path from there; a linked folder is entered once."""
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
         status = os.stat(parent)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -107,9 +113,19 @@ def _walk(folder: Path) -> Iterator[str]:
             yield os.path.normpath(os.path.join(inside, name))
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
 def _wanted(name: str, choice: Choice) -> bool:
-    included = not choice.include or any(fnmatch.fnmatch(name, p) for p in choice.include)
-    return included and not any(fnmatch.fnmatch(name, p) for p in choice.exclude)
+    included = not choice.include or any(_matches(name, glob) for glob in choice.include)
+    return included and not any(_matches(name, glob) for glob in choice.exclude)
+
+
+def _matches(name: str, glob: str) -> bool:
+    """Match a path; a folder stands for what is below it, and ``**/`` for no folder too."""
+    globs = (glob, glob.removeprefix("**/"), f"{glob.rstrip('/')}/*")
+    return any(fnmatch.fnmatch(name, pattern) for pattern in globs)
 
 
 def _pillow() -> Any:
@@ -135,7 +151,7 @@ def _in_colour(path: str) -> bool:
     try:
         with image.open(path) as header:
             return header.mode not in _GREY
-    except OSError:
+    except Exception:  # noqa: BLE001 - bombs and broken headers of every kind: reading names them
         return False
 
 
@@ -151,6 +167,9 @@ def _read(path: str, mode: str | None) -> Reading:
             array = np.asarray(picture.convert(target))
         else:
             array = np.asarray(picture)
+        # Pillow gives 16-bit PGM as 32-bit integers.
+        if picture.format == "PPM" and array.dtype == np.int32:
+            array = array.astype(np.uint16)
     return Reading(array if array.ndim == 3 else array[:, :, None], tuple(changes))
 
 
@@ -164,13 +183,29 @@ def _target(own: str, mode: str | None) -> str:
 
 
 def _refuse_cut_depth(picture: Any, mode: str | None) -> None:
-    """Refuse 16-bit colour, of which Pillow keeps the upper 8 bits without a word."""
-    depths = (
-        {str(tile[3]) for tile in picture.tile} if picture.mode in ("RGB", "RGBA", "LA") else ()
+    """Refuse more than 8 bits where Pillow would clip or cut them to 8 without a word."""
+    own = picture.mode
+    if own in _DEEP:
+        if mode not in (None, "auto RGB", own) and mode not in _DEEP:
+            msg = f"mode={mode} would clip its {own} pixels at 255; scale them with transform="
+            raise ValueError(msg)
+        return
+    # A tile ends with the decoder's arguments: the raw mode, or for PPM the largest value.
+    arguments = [argument for tile in picture.tile for argument in _flat(tile[3])]
+    deep = any(
+        (";16" in argument)
+        if isinstance(argument, str)
+        else picture.format == "PPM" and argument > 255
+        for argument in arguments
+        if isinstance(argument, str | int)
     )
-    if mode in (None, "auto RGB") and any(";16" in depth for depth in depths):
+    if deep and mode in (None, "auto RGB"):
         msg = (
             "16-bit colour, which Pillow would cut to 8 bits; read it with another library and "
             "pass the arrays, or pass mode='RGB' to accept 8 bits"
         )
         raise ValueError(msg)
+
+
+def _flat(arguments: Any) -> tuple[Any, ...]:
+    return arguments if isinstance(arguments, tuple) else (arguments,)

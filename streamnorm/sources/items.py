@@ -22,10 +22,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One array read: a batch, with the changes that were made to it."""
+    """One array read: a batch, its number of samples, and the changes that were made to it."""
 
     array: Any
     converted: tuple[str, ...] = ()
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ class Source:
         Files that were left out by their name.
     one_kind : bool
         Whether all items must be of one dtype, so that scales are never mixed.
+    lasting : bool
+        Whether an item stays as it is when the next one is made. A generator may fill one buffer
+        again and again: its items are measured before it goes on.
     group : int
         Items that one thread takes at a time: small ones cost more to hand over than to read.
     audit : callable or None
@@ -86,6 +90,7 @@ class Source:
     decoder: str = ""
     ignored: int = 0
     one_kind: bool = False
+    lasting: bool = True
     group: int = 1
     audit: Callable[[Tally], list[str]] | None = None
 

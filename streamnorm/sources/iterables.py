@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from typing import Any
 
-from streamnorm.arrays import type_name
+from streamnorm.arrays import shape_of, type_name
 from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis, pick
 
 __all__ = ["from_iterable", "from_loader", "is_loader"]
@@ -15,16 +15,17 @@ def from_iterable(batches: Iterable[Any], choice: Choice) -> Source:
     """Read batches as they come."""
     choice.refuse("an iterable", "include", "exclude", "mode", "indices")
     total = len(batches) if isinstance(batches, Sized) else None
-    return Source(type_name(batches), "iterable", _items(batches, choice), total, auto_axis)
+    items = _items(batches, choice)
+    lasting = isinstance(batches, list | tuple)
+    return Source(type_name(batches), "iterable", items, total, auto_axis, lasting=lasting)
 
 
 def _items(batches: Iterable[Any], choice: Choice) -> Iterator[Item]:
     for number, batch in enumerate(batches):
-        yield Item(f"batch {number}", partial(_pick, batch, choice.select))
-
-
-def _pick(batch: Any, select: Any) -> Reading:
-    return Reading(pick(batch, select))
+        picked = pick(batch, choice.select)
+        shape = shape_of(picked) if hasattr(picked, "shape") else ()
+        samples = shape[0] if shape else 1
+        yield Item(f"batch {number}", partial(Reading, picked, samples=samples))
 
 
 def is_loader(source: Any) -> bool:
@@ -45,26 +46,32 @@ def from_loader(loader: Any, choice: Choice) -> Source:
 def _audit(loader: Any, tally: Tally) -> list[str]:
     """Compare the samples seen with the data set, and name the cause of a difference."""
     length = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
-    seen = None if loader.batch_size is None and loader.batch_sampler is None else tally.samples
-    of = "" if length is None else f" of {length}"
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
-    found = []
-    if hasattr(sampler, "num_replicas"):
-        found += _distributed(sampler, length)
-    elif getattr(sampler, "replacement", False):
-        found.append(
+    batches = loader.batch_sampler
+    seen = tally.samples if batches is not None or loader.batch_size is not None else None
+    if _iterable_dataset(loader):
+        return _iterable(loader, tally, seen, length)
+    sampler = getattr(batches, "sampler", loader.sampler if batches is None else batches)
+    if getattr(sampler, "replacement", False):
+        what = (
             f"the sampler {type(sampler).__name__} draws with replacement: some of the {seen} "
             f"samples were counted several times and others never; pass a loader without it"
         )
-    elif _iterable_dataset(loader):
-        found += _repeated(loader, tally, seen, length)
-    elif seen is not None and length is not None and seen != length:
-        if getattr(loader, "drop_last", False) and seen < length:
-            cause = f"drop_last=True dropped the last {length - seen}; pass drop_last=False"
-        else:
-            cause = f"the sampler {type(sampler).__name__} chose them"
-        found.append(f"{seen}{of} samples were seen: {cause}")
+        return [what]
+    found = _distributed(sampler, length) if hasattr(sampler, "num_replicas") else []
+    expected = len(sampler) if hasattr(sampler, "num_replicas") else length
+    if seen is not None and expected is not None and seen != expected:
+        found.append(f"{seen} of {expected} samples were seen: {_cause(loader, sampler)}")
     return found
+
+
+def _cause(loader: Any, sampler: Any) -> str:
+    if _drops_last(loader):
+        return "drop_last=True dropped the last, incomplete batch; pass drop_last=False"
+    return f"the sampler {type(sampler).__name__} chose them"
+
+
+def _drops_last(loader: Any) -> bool:
+    return bool(getattr(loader.batch_sampler, "drop_last", loader.drop_last))
 
 
 def _distributed(sampler: Any, length: int | None) -> list[str]:
@@ -87,18 +94,20 @@ def _iterable_dataset(loader: Any) -> bool:
     return isinstance(loader.dataset, sys.modules["torch.utils.data"].IterableDataset)
 
 
-def _repeated(loader: Any, tally: Tally, seen: int | None, length: int | None) -> list[str]:
+def _iterable(loader: Any, tally: Tally, seen: int | None, length: int | None) -> list[str]:
     workers = loader.num_workers
-    more = seen is not None and length is not None and seen > length
+    remedy = "shard it in __iter__ by torch.utils.data.get_worker_info()"
+    if seen is not None and length is not None and seen != length:
+        if workers > 1 and seen > length:
+            what = f"each of the {workers} workers read the whole IterableDataset"
+            return [f"{what}: {seen} samples were counted instead of {length}; {remedy}"]
+        if seen < length and _drops_last(loader):
+            return [f"{seen} of {length} samples were seen: {_cause(loader, None)}"]
+        what = f"the IterableDataset gave {seen} samples although its length is {length}"
+        return [f"{what}; correct its __iter__ or its __len__"]
     # Without a length: batches come from the workers in turn, and equal first ones betray it.
     first = tally.first[:workers]
-    same = workers > 1 and len(first) == workers and len(set(first)) == 1
-    if more or same:
-        what = (
-            f"each of the {workers} workers read the whole IterableDataset, so every sample was "
-            f"counted {workers} times; shard it in __iter__ by torch.utils.data.get_worker_info()"
-        )
-        return [what]
-    if seen is not None and length is not None and seen != length:
-        return [f"{seen} of {length} samples were seen: the IterableDataset ended early"]
+    if length is None and workers > 1 and len(first) == workers and len(set(first)) == 1:
+        what = f"the first batches of all {workers} workers are equal"
+        return [f"{what}: did each read the whole IterableDataset? if so, {remedy}"]
     return []

@@ -1,8 +1,9 @@
 """What is at a path, or what an object is -> its source."""
 
 import glob
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,26 @@ def open_source(source: Any, channel_axis: ChannelAxis | str, choice: Choice) ->
     if isinstance(source, list | tuple) and source and isinstance(source[0], str | os.PathLike):
         files = [os.fspath(path) for path in source]
         return _open_files(files, f"{len(files)} files", channel_axis, choice)
-    if isinstance(source, Iterable):
-        return from_iterable(source, choice)
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+        return _open_iterable(source, channel_axis, choice)
     msg = (
-        f"cannot read a {type_name(source)}; expected a path, a list of paths, an array, a "
-        f"DataLoader or an iterable of arrays"
+        f"cannot read a {type_name(source)}; expected a path, a list of paths, an array (one "
+        f"at a time), a DataLoader or an iterable of arrays"
     )
     raise TypeError(msg)
+
+
+def _open_iterable(
+    source: Iterable[Any], channel_axis: ChannelAxis | str, choice: Choice
+) -> Source:
+    """Look at the first item: an iterator of paths, such as Path.glob gives, is a list of files."""
+    if isinstance(source, Iterator):
+        for first in source:
+            rest = itertools.chain([first], source)
+            if isinstance(first, str | os.PathLike):
+                return open_source(sorted(map(os.fspath, rest)), channel_axis, choice)
+            return from_iterable(rest, choice)
+    return from_iterable(source, choice)
 
 
 def _open_path(path: str, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
@@ -67,6 +81,14 @@ def _open_files(
         if not os.path.exists(file):
             msg = f"{file} does not exist (in {os.getcwd()})"
             raise FileNotFoundError(msg)
+        if os.path.isdir(file):
+            msg = f"{file} is a folder; pass one folder at a time, and merge the results"
+            raise ValueError(msg)
+    if len(set(map(os.path.realpath, files))) < len(files):
+        real = [os.path.realpath(file) for file in files]
+        twice = next(file for file, path in zip(files, real, strict=True) if real.count(path) > 1)
+        msg = f"{twice} is named twice, so it would be counted twice; name each file once"
+        raise ValueError(msg)
     if all(map(is_image, files)):
         return from_image_files(files, name, choice)
     if all(file.endswith(".npy") for file in files):
