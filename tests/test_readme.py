@@ -87,3 +87,22 @@ def test_run_without_a_known_command_says_what_there_is():
     assert done.returncode == 2
     assert "./run demo" in done.stdout
     assert "unknown command 'fly'" in done.stderr
+
+
+def test_run_waits_for_another_and_gives_up_with_a_word(tmp_path):
+    root = README.parent
+    for name in ("run", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    (tmp_path / ".venv.lock").mkdir()
+    (tmp_path / ".venv.lock" / "pid").write_text(str(os.getpid()))
+    done = subprocess.run(
+        ["sh", tmp_path / "run", "demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"STREAMNORM_LOCK_TIMEOUT": "1"},
+    )
+    assert done.returncode == 1
+    assert f"another ./run (pid {os.getpid()}) holds .venv.lock" in done.stderr
+    assert not (tmp_path / ".venv").exists()
