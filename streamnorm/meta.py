@@ -80,7 +80,7 @@ class Pass:
         Stored dtypes seen, joined by "+".
     transform : str or None
         Name of what was applied to each item.
-    library, decoder, cpu : str
+    software, decoder, cpu : str
         Versions and processor, for the day when two results differ in the last digit.
     time : str
         UTC, ISO 8601; from SOURCE_DATE_EPOCH where that is set. Not covered by checksums.
@@ -92,7 +92,7 @@ class Pass:
     kind: str
     dtype: str = ""
     transform: str | None = None
-    library: str = ""
+    software: str = ""
     decoder: str = ""
     cpu: str = ""
     time: str = ""

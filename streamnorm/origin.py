@@ -1,4 +1,4 @@
-"""What provenance says about this run: library, processor, time."""
+"""What provenance says about this run: software, processor, time."""
 
 import datetime as dt
 import os
@@ -24,9 +24,9 @@ def new_pass(
     report: Report | None = None,
 ) -> Pass:
     """Describe one pass over a source, made here and now."""
-    library = f"streamnorm {__version__}, NumPy {np.__version__}"
+    software = f"streamnorm {__version__}, NumPy {np.__version__}"
     report = Report() if report is None else report
-    return Pass(source, kind, dtype, transform, library, decoder, _cpu(), now(), report)
+    return Pass(source, kind, dtype, transform, software, decoder, _cpu(), now(), report)
 
 
 def now() -> str:

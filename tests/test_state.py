@@ -61,7 +61,7 @@ def test_meta_survives(saved):
     assert m.meta.names == ("r", "g", "b")
     entry = m.meta.provenance.passes[0]
     assert (entry.source, entry.kind, entry.report.read) == ("list", "iterable", 1)
-    assert entry.library.startswith("streamnorm ")
+    assert entry.software.startswith("streamnorm ")
 
 
 def test_channel_shape_survives(tmp_path):

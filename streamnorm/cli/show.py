@@ -37,7 +37,7 @@ def _provenance(moments: Moments) -> str:
         transform = f", transform {entry.transform}" if entry.transform else ""
         lines.append(
             f"from {entry.source}: {entry.kind}, {entry.report.read:,} read{skipped}, "
-            f"{entry.dtype}{transform}, {entry.library}, {entry.time}\n"
+            f"{entry.dtype}{transform}, {entry.software}, {entry.time}\n"
         )
     if origin.further:
         lines.append(f"and {origin.further:,} more passes (digest {origin.digest[:12]})\n")

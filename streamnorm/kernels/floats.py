@@ -158,6 +158,20 @@ def _add_deviations(row: Array, mean: Array, s1: Array, s2: Array) -> None:
 
 
 @jit
+def _fold_sums(lanes: Array, channels: int) -> None:
+    """Add the lanes of each channel into its first."""
+    for j in range(channels, lanes.size):
+        lanes[j % channels] += lanes[j]
+
+
+@jit
+def _fold_range(lo: Array, hi: Array, channels: int) -> None:
+    for j in range(channels, lo.size):
+        lo[j % channels] = min(lo[j % channels], lo[j])
+        hi[j % channels] = max(hi[j % channels], hi[j])
+
+
+@jit
 def _box_by_lanes(
     x: Array, bits: Array, valid: Array, o0: int, o1: int, omit: bool, out: Partial
 ) -> None:
@@ -187,15 +201,14 @@ def _box_by_lanes(
         for at in range(0, tile.size, lanes):
             _widen_range(keys[at : at + lanes], lo, hi)
             _add_sums(tile[at : at + lanes], s)
-        for c in range(channels):
-            for j in range(c + channels, lanes, channels):
-                s[c] += s[j]
-                lo[c] = min(lo[c], lo[j])
-                hi[c] = max(hi[c], hi[j])
-            for j in range(c, lanes, channels):
-                mean[j] = s[c] / n
+        _fold_sums(s, channels)
+        _fold_range(lo, hi, channels)
+        for lane in range(lanes):
+            mean[lane] = s[lane % channels] / n
         for at in range(0, tile.size, lanes):
             _add_deviations(tile[at : at + lanes], mean, s1, s2)
+        _fold_sums(s1, channels)
+        _fold_sums(s2, channels)
         for c in range(channels):
             low = value_of(lo[c], bits)
             high = value_of(hi[c], bits)
@@ -219,9 +232,6 @@ def _box_by_lanes(
                 close_group(out[c], groups[0])
                 groups[0]["limit"] = 0
                 continue
-            for j in range(c + channels, lanes, channels):
-                s1[c] += s1[j]
-                s2[c] += s2[j]
             m2 = 0.0 if low == high else s2[c] - s1[c] * s1[c] / n
             add_clamped(out[c], n, mean[c] + s1[c] / n, m2, low, high)
 
