@@ -9,7 +9,7 @@ from typing import Any
 
 from streamnorm.accumulator import Stack
 from streamnorm.errors import StreamnormWarning
-from streamnorm.measure import Measured, meta_of
+from streamnorm.measure import meta_of
 from streamnorm.meta import LISTED, Pass, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
@@ -50,7 +50,7 @@ class Fold:
             if len(self.skipped_items) < LISTED:
                 self.skipped_items.append((outcome.name, str(outcome.error)))
             return
-        rows = outcome.rows()
+        measured = outcome.result()
         if self.like is None:
             self.like = outcome
         else:
@@ -58,10 +58,10 @@ class Fold:
         if self.source.audit is not None:
             self.samples += outcome.samples
             if len(self.first) < _FIRST:
-                self.first.append(rows.tobytes())
-        self.dtypes[_measured(outcome).dtype] = None
+                self.first.append(measured.rows.tobytes())
+        self.dtypes[measured.dtype] = None
         self.converted.update(outcome.converted)
-        self.stack.push(rows)
+        self.stack.push(measured.rows)
 
     def finish(self, plan: Plan, seconds: float) -> Moments:
         """Return the value with its provenance; warn of what the source says of itself.
@@ -78,8 +78,9 @@ class Fold:
                 why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
             msg = f"{self.source.name} is empty, there is nothing to measure{why}"
             raise ValueError(msg)
-        rows = self.stack.fold(_measured(self.like).rows.size)
-        meta = meta_of(_measured(self.like).channel_shape)
+        like = self.like.result()
+        rows = self.stack.fold(like.rows.size)
+        meta = meta_of(like.channel_shape)
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
         for text in self._warnings():
             warnings.warn(text, StreamnormWarning, stacklevel=3)
@@ -114,14 +115,8 @@ class Fold:
         return found
 
 
-def _measured(outcome: Outcome) -> Measured:
-    outcome.rows()
-    assert outcome.measured is not None  # noqa: S101 - rows() has raised otherwise
-    return outcome.measured
-
-
 def _check_alike(outcome: Outcome, like: Outcome, one_kind: bool) -> None:
-    mine, theirs = _measured(outcome), _measured(like)
+    mine, theirs = outcome.result(), like.result()
     if mine.channel_shape != theirs.channel_shape:
         msg = (
             f"{outcome.name} has {mine.rows.size} channels (shape {outcome.shape}) but "

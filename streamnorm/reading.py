@@ -8,7 +8,6 @@ from streamnorm import threads
 from streamnorm.arrays import as_array, shape_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import Measured, NanPolicy, measure_partial
-from streamnorm.partial import Partial
 from streamnorm.sources.items import Item, Source
 
 __all__ = ["Outcome", "Plan", "outcomes"]
@@ -35,8 +34,8 @@ class Outcome:
     error: Exception | None = None
     size: int = 0
 
-    def rows(self) -> Partial:
-        """Return the partial result.
+    def result(self) -> Measured:
+        """Return what was measured.
 
         Raises
         ------
@@ -49,7 +48,7 @@ class Outcome:
                 f"out with on_error='skip'"
             )
             raise ValueError(msg) from self.error
-        return self.measured.rows
+        return self.measured
 
 
 def outcomes(source: Source, plan: Plan, workers: int) -> Iterator[Outcome]:

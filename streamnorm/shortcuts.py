@@ -130,7 +130,7 @@ def compare(
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
             # The fold merges in place, so the averages get their own copy.
-            rows = None if outcome.measured is None else outcome.rows().copy()
+            rows = None if outcome.measured is None else outcome.measured.rows.copy()
             fold.add(outcome)
             if rows is not None:
                 averages.add(rows)

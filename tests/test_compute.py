@@ -385,3 +385,16 @@ def test_wide_arrays_need_little_memory_beside_themselves():
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2 * x.nbytes
+
+
+def test_an_array_of_indices_for_an_iterable_is_refused_in_words():
+    with pytest.raises(ValueError, match="indices= does not apply to an iterable"):
+        sn.compute([np.zeros((1, 1))], indices=np.array([0, 1]))
+
+
+def test_progress_counts_the_chosen_rows_only():
+    calls = []
+    mask = np.array([True, False, False, False])
+    x = np.zeros((4, 1 << 21))
+    sn.compute(x, indices=mask, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 1)]

@@ -97,18 +97,57 @@ def test_cifar10_from_a_dataloader(cifar, loader_workers):
     assert_cifar(sn.compute(loader))
 
 
-def test_fashion_mnist_test_split(data):
+@pytest.fixture(scope="module")
+def fashion(data):
+    """Fashion-MNIST test images, uint8 (10000, 28, 28)."""
     with gzip.open(data / "fashion_mnist" / "t10k-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28)
-    total = sn.compute(images, channel_axis=None)
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28)
+
+
+def assert_fashion(total):
     n, s, q = 7_840_000, 573_469_082, 105_272_563_536
     assert total.count.tolist() == [n]
-    np.testing.assert_allclose(total.mean[0], s / n, rtol=1e-15)
-    np.testing.assert_allclose(
-        total.variance()[0], float(Fraction(n * q - s * s, n * n)), rtol=1e-13
-    )
+    np.testing.assert_allclose(total.mean[0], s / n, rtol=1e-13)
+    variance = float(Fraction(n * q - s * s, n * n))
+    np.testing.assert_allclose(total.variance()[0], variance, rtol=2e-13)
     np.testing.assert_allclose(total.mean[0] / 255, 0.286849280712, rtol=1e-11)
     np.testing.assert_allclose(total.std()[0] / 255, 0.352444153247, rtol=1e-11)
+
+
+@pytest.mark.parametrize("batch", [1, 37, 1000, 10_000])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_fashion_mnist_from_batches_of_any_size_and_order(fashion, batch, seed):
+    images = fashion if seed is None else np.random.default_rng(seed).permutation(fashion)
+    accumulator = sn.Accumulator(channel_axis=None)
+    for start in range(0, len(images), batch):
+        accumulator.update(images[start : start + batch])
+    assert_fashion(accumulator.moments)
+
+
+def test_fashion_mnist_from_memory_file_shards_and_pictures(fashion, tmp_path):
+    from PIL import Image
+
+    assert_fashion(sn.compute(fashion, channel_axis=None))
+    np.save(tmp_path / "x.npy", fashion)
+    assert_fashion(sn.compute(tmp_path / "x.npy", channel_axis=None))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert_fashion(sn.compute(mapped, channel_axis=None))
+    cuts = np.sort(np.random.default_rng(5).choice(10_001, 99, replace=False))
+    assert_fashion(sn.merge(sn.measure(p, channel_axis=None) for p in np.split(fashion, cuts)))
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(fashion):
+        path = tmp_path / "pictures" / f"{number:05}.png"
+        Image.fromarray(image).save(path, compress_level=0)
+    assert_fashion(sn.compute(tmp_path / "pictures"))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("loader_workers", [0, 2])
+def test_fashion_mnist_from_a_dataloader(fashion, loader_workers):
+    torch = pytest.importorskip("torch")
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(fashion.copy())[:, None])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=256, num_workers=loader_workers)
+    assert_fashion(sn.compute(loader))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +171,9 @@ def test_robot_episodes_recomputed_and_their_published_statistics_merged(episode
     assert frames.shape == (35_965, 26) and frames.dtype == np.float32
     total = sn.merge([sn.measure(arrays_of[stream]) for arrays_of in arrays])
     assert_accurate(total, list(frames.T))
+    shuffled = np.random.default_rng(3).permutation(frames)
+    cuts = np.sort(np.random.default_rng(4).choice(len(frames), 60, replace=False))
+    assert_accurate(sn.compute(np.split(shuffled, cuts)), list(frames.T))
     parts = [
         Moments.from_mean_std(
             stats["count"][0], stats["mean"], stats["std"], 0, stats["min"], stats["max"]

@@ -3,6 +3,8 @@
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
     array = sliceable(array)
     shape = shape_of(array)
     axis = _sliced_axis(shape, channel_axis)
+    choice = _with_checked_indices(choice, shape, axis)
     items, total = _slices(array, shape, axis, choice), _slice_count(shape, axis, choice)
     return Source(describe(array), "array", items, total, auto_axis)
 
@@ -40,12 +43,9 @@ def _slices(array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice
     if axis is None:
         yield Item("the array", partial(Reading, array))
         return
-    step = 1 if choice.by_sample else rows_per_item(shape, axis)
+    step = rows_per_item(shape, axis, choice)
     if choice.indices is not None:
-        if axis != 0:
-            msg = "indices= choose along axis 0, so that axis cannot be the channel axis"
-            raise ValueError(msg)
-        chosen = checked_indices(choice.indices, shape[0])
+        chosen = list(choice.indices)
         for start in range(0, len(chosen), step):
             rows = chosen[start : start + step]
             yield Item(f"rows {rows[0]} …", partial(_take, array, rows))
@@ -69,6 +69,15 @@ def _sliced_axis(shape: tuple[int, ...], channel_axis: ChannelAxis | str) -> int
         kept_axes(len(shape), auto_axis(shape) if channel_axis == "auto" else channel_axis)  # type: ignore[arg-type]
     )
     return next((axis for axis in range(len(shape)) if axis not in kept), None)
+
+
+def _with_checked_indices(choice: Choice, shape: tuple[int, ...], axis: int | None) -> Choice:
+    if choice.indices is None:
+        return choice
+    if axis != 0:
+        msg = "indices= choose along axis 0, so that axis cannot be the channel axis"
+        raise ValueError(msg)
+    return replace(choice, indices=checked_indices(choice.indices, shape[0]))
 
 
 def checked_indices(indices: Any, length: int) -> list[int]:
@@ -104,6 +113,7 @@ def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
     mapped = _mapped(path)
     axis = _sliced_axis(mapped.shape, channel_axis)
+    choice = _with_checked_indices(choice, mapped.shape, axis)
     in_file = choice.indices is None and axis == 0 and mapped.flags.c_contiguous
     items = (
         _file_slices(path, mapped, choice)
@@ -118,7 +128,7 @@ def _slice_count(shape: tuple[int, ...], axis: int | None, choice: Choice) -> in
     if axis is None:
         return 1
     length = shape[axis] if choice.indices is None else len(choice.indices)
-    step = 1 if choice.by_sample else rows_per_item(shape, axis)
+    step = rows_per_item(shape, axis, choice)
     return -(-length // step)
 
 
@@ -136,7 +146,7 @@ def _mapped(path: Path) -> Any:
 
 
 def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
-    step = 1 if choice.by_sample else rows_per_item(mapped.shape, 0)
+    step = rows_per_item(mapped.shape, 0, choice)
     for start in range(0, mapped.shape[0], step):
         shape = (min(step, mapped.shape[0] - start), *mapped.shape[1:])
         offset = mapped.offset + start * mapped.strides[0]
@@ -179,37 +189,43 @@ def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
 def _member_slices(
     path: Path, member: str, channel_axis: ChannelAxis | str, choice: Choice
 ) -> Iterator[Item]:
+    name = f"{path}:{member}"
     with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
-        version = npy_format.read_magic(stream)
-        header = (
-            npy_format.read_array_header_1_0
-            if version == (1, 0)
-            else npy_format.read_array_header_2_0
-        )
-        shape, fortran, dtype = header(stream)
+        with _damage_named(name):
+            shape, fortran, dtype = _read_header(stream)
         axis = _sliced_axis(shape, channel_axis)
         if fortran or axis != 0 or dtype.hasobject:
-            with np.load(path, allow_pickle=False) as arrays:
+            with _damage_named(name), np.load(path, allow_pickle=False) as arrays:
                 whole = arrays[member]
             yield from _slices(whole, shape, axis, choice)
             return
-        step = 1 if choice.by_sample else rows_per_item(shape, 0)
+        step = rows_per_item(shape, 0, choice)
         for start in range(0, shape[0], step):
             rows = (min(step, shape[0] - start), *shape[1:])
-            block = _read_block(stream, dtype, rows, f"{path}:{member}")
-            yield Item(
-                f"{path}:{member}, rows {start} to {start + rows[0]}", partial(Reading, block)
-            )
+            with _damage_named(name):
+                block = _read_block(stream, dtype, rows)
+            yield Item(f"{name}, rows {start} to {start + rows[0]}", partial(Reading, block))
 
 
-def _read_block(stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> Array:
-    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
     try:
-        data = stream.read(size)
-    except (zipfile.BadZipFile, zlib.error) as error:
+        yield
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"{name} is damaged: {error}"
         raise ValueError(msg) from error
+
+
+def _read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    if npy_format.read_magic(stream) == (1, 0):
+        return npy_format.read_array_header_1_0(stream)
+    return npy_format.read_array_header_2_0(stream)
+
+
+def _read_block(stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    data = stream.read(size)
     if len(data) != size:
-        msg = f"{name} is cut off: expected {size} more bytes, got {len(data)}"
+        msg = f"expected {size} more bytes, got {len(data)}"
         raise ValueError(msg)
     return np.frombuffer(data, dtype).reshape(shape)

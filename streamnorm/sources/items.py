@@ -1,5 +1,6 @@
 """What a source is: a name, and items in a fixed order, each read when its turn comes."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ __all__ = [
     "pick",
     "rows_per_item",
 ]
+
+
+ITEM_VALUES = 1 << 21
+"""Values in a slice of an array: enough to outweigh the handing over, little enough to stop at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,9 @@ class Choice:
             Naming the option.
         """
         for name in names:
-            if getattr(self, name) not in (None, ()):
+            given = getattr(self, name)
+            # Not compared with `in`: an array of indices would compare element by element.
+            if given is not None and not (isinstance(given, tuple) and not given):
                 msg = f"{name}= does not apply to {kind}; choose the data before passing it"
                 raise ValueError(msg)
 
@@ -170,12 +177,10 @@ def pick(batch: Any, select: Any) -> Any:
     return batch
 
 
-def rows_per_item(shape: tuple[int, ...], axis: int, values: int = 1 << 21) -> int:
-    """Return how many indices along `axis` make an item of about `values` values."""
-    size = 1
-    for other, length in enumerate(shape):
-        size *= 1 if other == axis else length
-    return max(1, values // max(size, 1))
+def rows_per_item(shape: tuple[int, ...], axis: int, choice: Choice) -> int:
+    """Return how many indices along `axis` make an item: one sample, or about 2**21 values."""
+    size = math.prod(length for other, length in enumerate(shape) if other != axis)
+    return 1 if choice.by_sample else max(1, ITEM_VALUES // max(size, 1))
 
 
 def describe(array: Any) -> str:
