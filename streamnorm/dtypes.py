@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = ["Precision", "Summed", "precision_of"]
 
@@ -14,7 +13,7 @@ class Summed(Enum):
 
     INTEGERS = "as integers, exactly"
     CENTRED = "as float64, after an integer was subtracted in integers"
-    FLOATS = "as float64"
+    FLOATS = "as float64, which holds every value exactly"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +24,24 @@ class Precision:
     ----------
     name : str
         The dtype as users know it ("bfloat16" too, which NumPy has no name for).
-    kernel : numpy.dtype
-        What a block is converted to before a kernel sees it; holds every stored value exactly.
+    bits : numpy.dtype
+        How a kernel reads the memory: one dtype for all that are read alike.
     summed : Summed
         How the kernel adds up.
+    flip : int
+        For signed integers that are read as unsigned: their highest bit, which makes the unsigned
+        number the signed one plus half of the range; else 0.
     """
 
     name: str
-    kernel: np.dtype[np.generic]
+    bits: np.dtype[np.generic]
     summed: Summed
+    flip: int = 0
 
-    def convert(self, block: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return `block` C-contiguous and in the kernel's dtype; itself where it already is."""
-        if self.name == "bfloat16":
-            return (np.ascontiguousarray(block).astype(np.uint32) << 16).view(np.float32)
-        return np.ascontiguousarray(block, self.kernel)
+    @property
+    def is_float(self) -> bool:
+        """Whether the stored numbers are floats."""
+        return "float" in self.name
 
 
 _SUMMED = {
@@ -48,8 +50,8 @@ _SUMMED = {
     "uint8": Summed.INTEGERS,
     "int16": Summed.INTEGERS,
     "uint16": Summed.INTEGERS,
-    "int32": Summed.CENTRED,
-    "uint32": Summed.CENTRED,
+    "int32": Summed.FLOATS,
+    "uint32": Summed.FLOATS,
     "int64": Summed.CENTRED,
     "uint64": Summed.CENTRED,
     "float16": Summed.FLOATS,
@@ -57,7 +59,14 @@ _SUMMED = {
     "float32": Summed.FLOATS,
     "float64": Summed.FLOATS,
 }
-_WIDENED = {"bool": "uint8", "float16": "float32", "bfloat16": "float32"}
+_BITS = {
+    "bool": "uint8",
+    "int8": "uint8",
+    "int16": "uint16",
+    "float16": "int16",
+    "bfloat16": "uint16",
+}
+_FLIP = {"int8": 1 << 7, "int16": 1 << 15}
 
 
 def precision_of(name: str) -> Precision:
@@ -75,4 +84,4 @@ def precision_of(name: str) -> Precision:
             f"array.astype('float64')"
         )
         raise TypeError(msg)
-    return Precision(name, np.dtype(_WIDENED.get(name, name)), _SUMMED[name])
+    return Precision(name, np.dtype(_BITS.get(name, name)), _SUMMED[name], _FLIP.get(name, 0))

@@ -3,7 +3,7 @@
 Moments do not depend on the order of the values, so the reduced axes may be taken in the order in
 which they lie in memory: NCHW is (N, C, HW), NHWC is (NHW, C, 1), a transposed or channels_last
 array is whatever its strides say. Where no such view exists (crops, steps, two kept axes with a
-reduced one between), boxes of bounded size are cut out and copied one at a time.
+reduced one between), pieces of bounded size are cut out and copied one at a time.
 """
 
 import math
@@ -16,13 +16,13 @@ import numpy as np
 
 from streamnorm.arrays import Array
 
-__all__ = ["BOX_VALUES", "Box", "ChannelAxis", "Layout", "boxes", "kept_axes"]
+__all__ = ["ChannelAxis", "Layout", "Piece", "kept_axes", "pieces_of"]
 
 ChannelAxis = int | tuple[int, ...] | None
-Box = tuple[slice, ...]
+Piece = tuple[slice, ...]
 
-BOX_VALUES = 1 << 18
-"""Values in a block. Fixed, so that a block's partial depends on the data alone: not on threads."""
+_PIECE_VALUES = 1 << 18
+"""Values in a piece. Fixed, so that its partial depends on the data alone: not on threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,15 @@ class Layout:
 
 
 @lru_cache(maxsize=256)
-def boxes(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Box, ...]:
-    """Cut an array of `outer` reduced, `kept` kept and some inner axes into boxes, in C order.
+def pieces_of(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Piece, ...]:
+    """Cut an array of `outer` reduced, `kept` kept and some inner axes into pieces, in C order.
 
-    A box holds at most `BOX_VALUES` values, or 64 of each channel where there are very many: the
-    partial result of a box has 48 bytes a channel and must stay small beside the box.
+    A piece holds at most `_PIECE_VALUES` values, or 64 of each channel where there are very many:
+    its partial result has 48 bytes a channel and must stay small beside it.
     """
     steps = list(shape)
     size = math.prod(shape[outer : outer + kept])
-    most = max(BOX_VALUES, 64 * size)
+    most = max(_PIECE_VALUES, 64 * size)
     for axis in reversed([*range(outer), *range(outer + kept, len(shape))]):
         steps[axis] = max(1, min(shape[axis], most // max(size, 1)))
         size *= steps[axis]

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.arrays import Array, as_array
-from streamnorm.dtypes import Summed
 from streamnorm.fields import Floats
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.moments import Moments
@@ -220,7 +219,7 @@ class Normalize:
         if precision.name == "bfloat16":
             msg = "bfloat16 arrays cannot be normalized in NumPy; use streamnorm.nn.Normalize"
             raise TypeError(msg)
-        result = array.dtype if precision.summed is Summed.FLOATS else np.dtype(np.float32)
+        result = array.dtype if precision.is_float else np.dtype(np.float32)
         # 32- and 64-bit integers have more digits than float32: they are centred in float64.
         return array.astype(np.promote_types(array.dtype, np.float32), copy=False), result
 

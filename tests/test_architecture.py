@@ -12,11 +12,11 @@ ROOMS = (
     ("errors", "version"),
     ("dtypes", "meta"),
     ("arrays", "partial"),
-    ("fields", "layout"),
+    ("fields", "boxes", "layout"),
     ("moments", "origin"),
     ("normalize", "state"),
     ("kernels.compiled", "kernels.machine", "kernels.reference", "threads"),
-    ("kernels.tiles",),
+    ("kernels.float_rows", "kernels.integer_rows", "kernels.walk"),
     ("kernels.floats", "kernels.integers"),
     ("kernels.cpu",),
     ("measure",),
@@ -38,7 +38,7 @@ LEVEL = {module: level for level, room in enumerate(ROOMS) for module in room}
 PACKAGES_WITHOUT_CODE = {"kernels", "sources"}
 MAY_IMPORT = {
     "numba": "kernels.",
-    "llvmlite": "kernels.machine",
+    "llvmlite": "kernels.",
     "torch": "nn",
     "PIL": "sources.images",
     "tqdm": "progress",

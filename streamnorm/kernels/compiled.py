@@ -7,7 +7,7 @@ import numba
 
 from streamnorm.partial import Partial, pair_formula
 
-__all__ = ["SUMS", "add_fields", "jit", "merge_into", "merge_rows"]
+__all__ = ["SUMS", "add_fields", "jit", "jit_inner", "merge_into", "merge_rows"]
 
 SUMS = frozenset({"reassoc", "contract", "nsz"})
 """fastmath flags for innermost sums only; never ``nnan`` or ``ninf``: NaN tests would vanish."""
@@ -23,6 +23,11 @@ def jit(function: _F, *, fastmath: frozenset[str] = frozenset(), cache: bool = T
     except RuntimeError:
         # Numba has no folder to write to: neither beside the source nor in the home directory.
         return cast("_F", numba.njit(function, **options))
+
+
+def jit_inner(function: _F) -> _F:
+    """Compile as `jit` does, but into the functions that call it, which are cached."""
+    return cast("_F", numba.njit(function, nogil=True, error_model="numpy", inline="always"))
 
 
 def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:

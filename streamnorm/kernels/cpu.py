@@ -1,17 +1,19 @@
 """One array on the CPU -> one partial result: cut in boxes, each measured by a compiled kernel."""
 
 import itertools
-from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from streamnorm import partial, threads
 from streamnorm.arrays import Array
+from streamnorm.boxes import boxes_of
 from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels import floats, integers
 from streamnorm.kernels.compiled import merge_rows
-from streamnorm.layout import Layout, boxes
+from streamnorm.kernels.machine import LINE
+from streamnorm.layout import Layout, pieces_of
 from streamnorm.partial import Partial
 
 __all__ = ["measure_array", "measure_block"]
@@ -38,92 +40,121 @@ def measure_array(
     """
     arranged = layout.arrange(array)
     mask = None if valid is None else layout.arrange(valid)
-    view = _direct_view(arranged, layout, precision) if mask is None else None
-    if view is not None:
-        cuts = _bounds(view.shape)
-    else:
-        pieces = boxes(arranged.shape, layout.outer, layout.kept)
-        cuts = np.empty((len(pieces), 0), np.int64)
-    if not len(cuts):
+    boxes = _boxes(arranged, mask, layout, precision)
+    if boxes is None:
+        return _measure_pieces(arranged, mask, layout, precision, omit, workers)
+    if not len(boxes):
         return partial.empty(layout.channels)
-    rows = partial.empty((len(cuts), layout.channels))
-
+    rows = np.empty((int(boxes["row"][-1]) + 1, layout.channels), partial.PARTIAL)
+    x = _memory(arranged, precision)
+    truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
     turn = np.zeros(1, np.int64)
-    pieces_left = itertools.count()
 
     def share() -> None:
-        if view is not None:
-            _run(view, None, cuts, turn, precision, omit, rows)
-            return
-        while (i := next(pieces_left)) < len(cuts):
-            block = layout.flatten(precision.convert(arranged[pieces[i]]))
+        _run(x, truth, boxes, turn, precision, omit, rows)
+
+    threads.spread(share, min(workers, len(boxes)) if len(boxes) >= _FEWEST_BOXES else 1)
+    return _merged(rows)
+
+
+def _measure_pieces(
+    arranged: Array,
+    mask: Array | None,
+    layout: Layout,
+    precision: Precision,
+    omit: bool,
+    workers: int,
+) -> Partial:
+    """Measure what cannot be read where it lies: piece by piece, each copied."""
+    pieces = pieces_of(arranged.shape, layout.outer, layout.kept)
+    if not pieces:
+        return partial.empty(layout.channels)
+    rows = partial.empty((len(pieces), layout.channels))
+    left = itertools.count()
+
+    def share() -> None:
+        while (i := next(left)) < len(pieces):
+            block = layout.flatten(_native(arranged[pieces[i]]))
             kept = None if mask is None else layout.flatten(np.ascontiguousarray(mask[pieces[i]]))
             measure_block(block, kept, precision, omit, rows[i])
 
-    threads.spread(share, min(workers, len(cuts)) if len(cuts) >= _FEWEST_BOXES else 1)
+    threads.spread(share, min(workers, len(pieces)) if len(pieces) >= _FEWEST_BOXES else 1)
+    return _merged(rows)
+
+
+def _merged(rows: Partial) -> Partial:
     merge_rows(rows)
     merged: Partial = rows[0]
     return merged.copy() if len(rows) > 1 else merged
 
 
-@lru_cache(maxsize=256)
-def _bounds(shape: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Boxes of an (O, C, I) array as the kernels take them: o0, o1, i0, i1."""
-    cut = [(o.start, o.stop, i.start, i.stop) for o, _, i in boxes(shape, 1, 1)]
-    return np.array(cut, np.int64).reshape(-1, 4)
-
-
-def _direct_view(arranged: Array, layout: Layout, precision: Precision) -> Array | None:
-    """View the whole array as (outer, channel, inner) where kernels can read it as it lies."""
-    if arranged.dtype == np.bool_:
-        arranged = arranged.view(np.uint8)
-    if arranged.dtype != precision.kernel or precision.summed is Summed.CENTRED:
+def _boxes(
+    arranged: Array, mask: Array | None, layout: Layout, precision: Precision
+) -> NDArray[np.void] | None:
+    """Cut an array into boxes that a kernel can read where they lie, or None."""
+    size = arranged.itemsize
+    if not arranged.flags.aligned or not arranged.dtype.isnative:
         return None
-    return layout.flat(arranged)
+    if precision.summed is Summed.CENTRED:
+        return None
+    strides = arranged.strides
+    if mask is not None and tuple(s * size for s in mask.strides) != strides:
+        return None
+    steps = strides if size == 1 else tuple(stride // size for stride in strides)
+    return boxes_of(
+        arranged.shape, steps, layout.outer, layout.kept, LINE // precision.bits.itemsize
+    )
+
+
+def _native(piece: Array) -> Array:
+    return np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
+
+
+def _memory(array: Array, precision: Precision) -> Array:
+    """View the memory from an array's first value to its last as one flat, read-only array."""
+    if array.flags.c_contiguous:
+        flat = array.reshape(array.size)
+    else:
+        last = sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True))
+        flat = as_strided(array, (last // array.itemsize + 1,), (array.itemsize,))
+    flat = flat.view(precision.bits)
+    # Kernels are compiled once, for read-only arrays: any array can be viewed as one.
+    flat.flags.writeable = False
+    return flat
 
 
 def measure_block(
     block: Array, valid: NDArray[np.bool_] | None, precision: Precision, omit: bool, out: Partial
 ) -> None:
-    """Measure a contiguous block of shape (O, C, I) into the empty rows `out`, shape (C,)."""
+    """Measure a contiguous block of shape (O, C, I), in native byte order, into `out`, (C,)."""
     if precision.summed is Summed.CENTRED:
         _run_centred(block, valid, omit, out)
-    else:
-        _run(block, valid, _whole(block), np.zeros(1, np.int64), precision, omit, out[None])
-
-
-def _whole(block: Array) -> NDArray[np.int64]:
-    return np.array([[0, block.shape[0], 0, block.shape[2]]], np.int64)
+        return
+    steps = tuple(stride // block.itemsize for stride in block.strides)
+    boxes = boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize)
+    if boxes is None or not len(boxes):
+        return
+    rows = np.empty((int(boxes["row"][-1]) + 1, block.shape[1]), partial.PARTIAL)
+    truth = _NO_MASK if valid is None else _memory(valid, precision_of("bool")).view(np.bool_)
+    x = _memory(block, precision)
+    _run(x, truth, boxes, np.zeros(1, np.int64), precision, omit, rows)
+    out[:] = _merged(rows)
 
 
 def _run(
     x: Array,
-    valid: NDArray[np.bool_] | None,
-    cuts: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    boxes: NDArray[np.void],
     turn: NDArray[np.int64],
     precision: Precision,
     omit: bool,
     rows: Partial,
 ) -> None:
-    """Run the compiled kernel that fits on the boxes of `x` that nobody has taken yet."""
-    lanes = x.shape[2] == 1 and x.shape[1] > 1 and valid is None
-    inner = x.shape[2]
-    # Kernels are compiled once, for read-only arrays: any array can be viewed as one.
-    x = _read_only(x)
-    mask = _NO_MASK if valid is None else _read_only(valid)
+    """Run the compiled kernel that fits on the boxes that nobody has taken yet."""
     if precision.summed is Summed.INTEGERS:
-        integer_kernel = integers.by_lanes if lanes else integers.by_runs
-        integer_kernel(x, mask, inner, cuts, turn, rows)
+        integers.measure_boxes(x, mask, boxes, turn, precision.flip, rows)
     else:
-        bits = x.view(np.int32 if x.itemsize == 4 else np.int64)
-        float_kernel = floats.by_lanes if lanes else floats.by_runs
-        float_kernel(x, bits, mask, inner, cuts, turn, omit, rows)
-
-
-def _read_only(array: Array) -> Array:
-    view = array.reshape(array.size)
-    view.flags.writeable = False
-    return view
+        floats.measure_boxes(x, mask, boxes, turn, omit, rows)
 
 
 def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:
@@ -132,15 +163,7 @@ def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out:
     wide = block.astype(np.int64 if block.dtype.kind == "i" else np.uint64, copy=False)
     center = _first_valid(wide, valid)
     deviations = _difference(wide, center)
-    _run(
-        deviations,
-        valid,
-        _whole(block),
-        np.zeros(1, np.int64),
-        precision_of("float64"),
-        omit,
-        out[None],
-    )
+    measure_block(deviations, valid, precision_of("float64"), omit, out)
     info = np.iinfo(wide.dtype)
     low = wide.min(axis=(0, 2), initial=info.max, where=keep).astype(np.float64)
     high = wide.max(axis=(0, 2), initial=info.min, where=keep).astype(np.float64)

@@ -1,7 +1,7 @@
-"""Compiled kernels for 8- and 16-bit integers: exact integer sums over a whole block.
+"""Compiled kernel for boxes of 8- and 16-bit integers: exact integer sums over a whole box.
 
-With at most 2**18 values of a channel in a block, the sum of squares stays below 2**50. The mean
-and m2 of the block are each rounded once or twice, whatever the data.
+With at most 2**26 values of a channel in a box, the sum of squares stays below 2**58. The mean
+and m2 of the box are each rounded once or twice, whatever the data.
 """
 
 from typing import Any
@@ -9,112 +9,117 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.compiled import add_fields, jit
-from streamnorm.kernels.machine import claim
+from streamnorm.kernels import walk
+from streamnorm.kernels.compiled import jit, jit_inner
+from streamnorm.kernels.integer_rows import (
+    FIELDS,
+    HIGH,
+    LOW,
+    SQUARES,
+    SUM,
+    VALID,
+    add_rows,
+    add_rows_where,
+)
+from streamnorm.kernels.machine import LINE, claim, pointer
 from streamnorm.partial import Partial
 
-__all__ = ["by_lanes", "by_runs"]
+__all__ = ["measure_boxes"]
 
-LANES = 96
-# An unsigned index cannot be negative, so it needs no test and the loop vectorises.
-Index = np.uint64
-
-# notation: n count, s sum, q sum of squares, lo and hi the extremes; box indices as in floats.py
+# notation: n count, s sum, q sum of squares, lo and hi the extremes
 
 
 @jit
-def _add_sums(row: Any, n: int, s: Any, q: Any, lo: Any, hi: Any) -> None:
-    r"""Merge integer sums into a channel's row.
+def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total: int) -> None:
+    r"""Write integer sums of ``x ^ flip`` to a channel's row.
 
-    With the integer :math:`c` nearest to the mean, :math:`\sum (x-c)^2 = q - c(2s - nc)` is exact
-    in 64 bits, and :math:`m_2 = \sum (x-c)^2 - r^2/n` with :math:`r = s - nc` loses at most one
-    bit: since x is an integer and \|r/n\| <= 1/2, :math:`m_2 \ge r^2/n`.
+    A flipped x is x + flip (flip is half of the range, or 0). With the integer :math:`c` nearest to
+    the mean, :math:`\sum (x-c)^2 = q - c(2s - nc)` is exact in 64 bits, and
+    :math:`m_2 = \sum (x-c)^2 - r^2/n` with :math:`r = s - nc` loses at most one bit: since x is an
+    integer and \|r/n\| <= 1/2, :math:`m_2 \ge r^2/n`.
     """
+    row["count"] = n
+    row["omitted"] = total - n
+    row["mean"] = np.nan
+    row["m2"] = 0.0
+    row["minimum"] = np.nan
+    row["maximum"] = np.nan
     if n > 0:
         c = (2 * s + n) // (2 * n)
         r = s - n * c
-        m2 = np.float64(q - c * (2 * s - n * c)) - np.float64(r) * np.float64(r) / n
-        add_fields(row, n, c + r / n, m2, np.float64(lo), np.float64(hi), 0)
+        row["mean"] = np.float64(c - flip) + r / n
+        row["m2"] = np.float64(q - c * (2 * s - n * c)) - np.float64(r) * np.float64(r) / n
+        row["minimum"] = np.float64(lo - flip)
+        row["maximum"] = np.float64(hi - flip)
 
 
 @jit
-def _add_lanes(row: Array, s: Array, q: Array, lo: Array, hi: Array) -> None:
-    word = row.dtype.type
-    for j in range(row.size):
-        v = np.int64(row[j])
-        s[j] += v
-        q[j] += v * v
-    for j in range(row.size):
-        lo[j] = word(min(lo[j], row[j]))
-        hi[j] = word(max(hi[j], row[j]))
+def _add_warily(context: Any, lanes: int, strip: Any) -> None:
+    """Add a strip that is masked or narrow."""
+    x, mask, masked, flip, acc = context
+    panel, at, step, rows, width, fetch, spare = strip
+    if width < lanes and (masked or not spare):
+        values, valid = walk.gathered(x, mask, masked, lanes, strip)
+        copy = pointer(values)
+        truth = pointer(valid)
+        add_rows_where(copy, flip, 0, lanes, rows, 0, truth, 0, lanes, acc, panel)
+    elif masked:
+        add_rows_where(x, flip, at, step, rows, fetch, mask, at, step, acc, panel)
+    else:
+        edge = pointer(walk.EDGE)
+        before = lanes - width
+        begin = LINE - before
+        add_rows_where(x, flip, at - before, step, rows, fetch, edge, begin, 0, acc, panel)
+
+
+@jit_inner
+def _visit(context: Any, lanes: int, strip: Any) -> None:
+    x, _, masked, flip, acc = context
+    panel, at, step, rows, width, fetch, _ = strip
+    if width == lanes and not masked:
+        add_rows(x, flip, at, step, rows, fetch, acc, panel)
+    else:
+        _add_warily(context, lanes, strip)
+
+
+_read = walk.reader(_visit)
 
 
 @jit
-def _box_by_runs(
-    x: Array, valid: Array, inner: int, o0: int, o1: int, i0: int, i1: int, out: Partial
+def _measure_box(x: Array, mask: Array, flip: int, box: Any, rows: Partial) -> None:
+    lanes = LINE // x.itemsize
+    owners = walk.owners_of(box, lanes)
+    acc = np.zeros((owners.shape[0], FIELDS, lanes), np.int64)
+    acc[:, LOW] = np.iinfo(x.dtype).max
+    context = (pointer(x), pointer(mask), mask.size > 0, flip, pointer(acc))
+    _read(box, 0, walk.lines_of(box), lanes, x.itemsize, context)
+    sums = np.zeros((FIELDS, rows.size), np.int64)
+    sums[LOW] = np.iinfo(x.dtype).max
+    for panel in range(owners.shape[0]):
+        for lane in range(lanes):
+            c = owners[panel, lane]
+            if c >= 0:
+                for field in (SUM, SQUARES, VALID):
+                    sums[field, c] += acc[panel, field, lane]
+                sums[LOW, c] = min(sums[LOW, c], acc[panel, LOW, lane])
+                sums[HIGH, c] = max(sums[HIGH, c], acc[panel, HIGH, lane])
+    for c in range(rows.size):
+        n, s, q = sums[VALID, c], sums[SUM, c], sums[SQUARES, c]
+        _write(rows[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
+
+
+@jit
+def measure_boxes(
+    x: Array, mask: Array, boxes: Array, turn: Array, flip: int, rows: Partial
 ) -> None:
-    word = x.dtype.type
-    channels = out.size
-    masked = valid.size > 0
-    for c in range(channels):
-        n = 0
-        s = np.int64(0)
-        q = np.int64(0)
-        lo = word(np.iinfo(x.dtype).max)
-        hi = word(np.iinfo(x.dtype).min)
-        for o in range(o0, o1):
-            start = (o * channels + c) * inner + i0
-            stop = start + i1 - i0
-            for i in range(Index(start), Index(stop)):
-                if masked and not valid[i]:
-                    continue
-                v = np.int64(x[i])
-                n += 1
-                s += v
-                q += v * v
-            for i in range(Index(start), Index(stop)):
-                if masked and not valid[i]:
-                    continue
-                lo = word(min(lo, x[i]))
-                hi = word(max(hi, x[i]))
-        _add_sums(out[c], n, s, q, np.int64(lo), np.int64(hi))
-        out[c]["omitted"] += (o1 - o0) * (i1 - i0) - n
+    """Measure boxes that nobody has taken yet.
 
-
-@jit
-def _box_by_lanes(x: Array, o0: int, o1: int, out: Partial) -> None:
-    channels = out.size
-    lanes = channels * max(1, -(-LANES // channels))
-    flat = x[o0 * channels : o1 * channels]
-    s = np.zeros(lanes, np.int64)
-    q = np.zeros(lanes, np.int64)
-    lo = np.full(lanes, np.iinfo(x.dtype).max, x.dtype)
-    hi = np.full(lanes, np.iinfo(x.dtype).min, x.dtype)
-    for start in range(0, flat.size, lanes):
-        _add_lanes(flat[start : start + lanes], s, q, lo, hi)
-    for c in range(channels):
-        for j in range(c + channels, lanes, channels):
-            s[c] += s[j]
-            q[c] += q[j]
-            lo[c] = min(lo[c], lo[j])
-            hi[c] = max(hi[c], hi[j])
-        _add_sums(out[c], o1 - o0, s[c], q[c], np.int64(lo[c]), np.int64(hi[c]))
-
-
-@jit
-def by_runs(x: Array, valid: Array, inner: int, boxes: Array, turn: Array, rows: Partial) -> None:
-    """Measure boxes along the inner axis; parameters as in `streamnorm.kernels.floats`."""
+    Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for `x`, uint8 or uint16,
+    and `flip`: 0, or half of the range where the memory holds signed integers.
+    """
     b = claim(turn)
     while b < len(boxes):
-        o0, o1, i0, i1 = boxes[b]
-        _box_by_runs(x, valid, inner, o0, o1, i0, i1, rows[b])
-        b = claim(turn)
-
-
-@jit
-def by_lanes(x: Array, valid: Array, inner: int, boxes: Array, turn: Array, rows: Partial) -> None:
-    """Measure boxes of shape (O, C, 1) as lanes; parameters as in `streamnorm.kernels.floats`."""
-    b = claim(turn)
-    while b < len(boxes):
-        _box_by_lanes(x, boxes[b, 0], boxes[b, 1], rows[b])
+        box = boxes[b]
+        first = box["first"]
+        _measure_box(x, mask, flip, box, rows[box["row"], first : first + box["channels"]])
         b = claim(turn)

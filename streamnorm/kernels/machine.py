@@ -1,43 +1,39 @@
-"""Two machine instructions that Numba has no word for, and their plain Python meaning."""
+"""Words of the machine that Numba does not have: atomic counters, prefetches, explicit vectors.
 
+Numba leaves vectors to LLVM's loop vectoriser, which neither keeps lanes in registers across rows
+nor vectorises minima of floats. The row kernels therefore say their vectors themselves, in LLVM's
+portable vector types: LLVM splits them into whatever the processor has.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 
-__all__ = ["claim", "prefetch"]
+__all__ = ["JIT_OFF", "LINE", "Vectors", "claim", "item", "pointer", "view"]
 
+# Numba's settings are attributes made at run time.
+JIT_OFF = bool(vars(config)["DISABLE_JIT"])
+LINE = 64
+"""Bytes of a cache line."""
 
-@intrinsic
-def _prefetch(_: Any, array: Any, index: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
-        word = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
-        name = "llvm.prefetch.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
-        # For reading, to be kept in every cache, data rather than code.
-        builder.call(function, [pointer, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.uint64), generate
+_BYTE = ir.IntType(8)
+_WORD = ir.IntType(32)
+_INDEX = ir.IntType(64)
 
 
 @intrinsic
 def _claim(_: Any, counter: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, ir.IntType(64)(1), "monotonic")
+        return builder.atomic_rmw("add", data, _INDEX(1), "monotonic")
 
     return types.int64(counter), generate
-
-
-def _prefetch_plainly(array: Array, index: int) -> None:
-    """Ask for ``array[index]`` to be brought into the cache; past the end it does nothing."""
 
 
 def _claim_plainly(counter: Array) -> int:
@@ -47,7 +43,131 @@ def _claim_plainly(counter: Array) -> int:
     return taken
 
 
-# Numba's settings are attributes made at run time.
-JIT_OFF = bool(vars(config)["DISABLE_JIT"])
-prefetch: Any = _prefetch_plainly if JIT_OFF else _prefetch
+@intrinsic
+def _pointer(_: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate  # type: ignore[no-untyped-call]
+
+
+def _pointer_plainly(array: Array) -> Array:
+    """Return where the values of a contiguous `array` begin.
+
+    Numba counts references to arrays whenever it hands one on, atomically, and every load under way
+    is waited for then. Pointers cost nothing; the array must outlive them.
+    """
+    return array.reshape(-1)
+
+
+@intrinsic
+def _item(_: Any, pointer: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(builder.gep(arguments[0], arguments[1:]))
+        return context.data_model_manager[pointer.dtype].from_data(builder, value)
+
+    return pointer.dtype(pointer, types.int64), generate
+
+
+def _item_plainly(pointer: Array, index: int) -> Any:
+    """Return the value at `index` behind a pointer."""
+    return pointer[index]
+
+
+def _view_plainly(pointer: Array, shape: tuple[int, ...]) -> Array:
+    """Return the values behind a pointer as an array that counts no references."""
+    return pointer.reshape(shape)
+
+
 claim: Any = _claim_plainly if JIT_OFF else _claim
+pointer: Any = _pointer_plainly if JIT_OFF else _pointer
+item: Any = _item_plainly if JIT_OFF else _item
+view: Any = _view_plainly if JIT_OFF else vars(numba)["carray"]
+
+
+class Vectors:
+    """Vectors of `width` lanes in the function that `builder` is writing."""
+
+    def __init__(self, context: Any, builder: Any, width: int) -> None:
+        self.context = context
+        self.builder = builder
+        self.width = width
+
+    def of(self, element: Any, width: int | None = None) -> Any:
+        """Return the type of a vector of `element`."""
+        return ir.VectorType(element, width or self.width)
+
+    def constant(self, vector: Any, value: float) -> Any:
+        """Return a vector of type `vector` with `value` in every lane."""
+        return ir.Constant(vector, [value] * vector.count)
+
+    def splat(self, scalar: Any) -> Any:
+        """Return a vector with a run-time `scalar` in every lane."""
+        vector = self.of(scalar.type)
+        nothing = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, scalar, _WORD(0))
+        zeros = ir.Constant(self.of(_WORD), [0] * self.width)
+        return self.builder.shuffle_vector(first, nothing, zeros)
+
+    def variable(self, vector: Any, value: float) -> Any:
+        """Return a place for a vector, filled with `value`; LLVM keeps it in registers."""
+        place = cgutils.alloca_once(self.builder, vector)  # type: ignore[no-untyped-call]
+        self.builder.store(self.constant(vector, value), place)
+        return place
+
+    def update(self, place: Any, change: Callable[[Any], Any]) -> None:
+        """Replace what stands at `place`."""
+        self.builder.store(change(self.builder.load(place)), place)
+
+    def load(self, data: Any, index: Any) -> Any:
+        """Load ``data[index : index + width]``, aligned or not."""
+        pointer, alignment = self._at(data, index)
+        return self.builder.load(pointer, align=alignment)
+
+    def store(self, value: Any, data: Any, index: Any) -> None:
+        """Store `value` to ``data[index : index + width]``, aligned or not."""
+        pointer, alignment = self._at(data, index)
+        self.builder.store(value, pointer, align=alignment)
+
+    def _at(self, data: Any, index: Any) -> Any:
+        element = data.type.pointee
+        pointer = self.builder.gep(data, [index])
+        alignment = self.context.get_abi_sizeof(element)
+        return self.builder.bitcast(pointer, self.of(element).as_pointer()), alignment
+
+    def prefetch(self, data: Any, index: Any) -> None:
+        """Ask for the cache lines of a row at `index`; outside of the memory it does nothing."""
+        per_line = LINE // self.context.get_abi_sizeof(data.type.pointee)
+        for ahead in range(0, self.width, per_line):
+            pointer = self.builder.gep(data, [self.builder.add(index, _INDEX(ahead))])
+            # For reading, to be kept in every cache, data rather than code.
+            hints = [_WORD(0), _WORD(3), _WORD(1)]
+            place = self.builder.bitcast(pointer, _BYTE.as_pointer())
+            self.call("llvm.prefetch.p0", ir.VoidType(), [place, *hints])
+
+    def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        """Call an LLVM intrinsic by its full name."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)  # type: ignore[no-untyped-call]
+        return self.builder.call(function, arguments)
+
+    def smaller(self, a: Any, b: Any, where: Any = None) -> Any:
+        """Return the smaller of two float vectors, b where a is NaN or not `where`."""
+        return self._chosen("<", a, b, where)
+
+    def larger(self, a: Any, b: Any, where: Any = None) -> Any:
+        """Return the larger of two float vectors, b where a is NaN or not `where`."""
+        return self._chosen(">", a, b, where)
+
+    def _chosen(self, sign: str, a: Any, b: Any, where: Any) -> Any:
+        is_float = not isinstance(a.type.element, ir.IntType)
+        compare = self.builder.fcmp_ordered if is_float else self.builder.icmp_unsigned
+        condition = compare(sign, a, b)
+        if where is not None:
+            condition = self.builder.and_(condition, where)
+        return self.builder.select(condition, a, b)
+
+    def all(self, conditions: Any) -> Any:
+        """Return whether every lane is true."""
+        name = f"llvm.vector.reduce.and.v{self.width}i1"
+        return self.call(name, ir.IntType(1), [conditions])

@@ -1,0 +1,238 @@
+"""Strides -> boxes: what a kernel reads in one go, as it lies in memory.
+
+A box is `repeats` times `groups` times `rows` rows of `width` neighbouring values, and after the
+last row of each group a shorter one, the tail. It fits two kinds of memory:
+
+- long runs (NCHW, transposed tables): a group is a channel's run, cut into rows of one vector;
+- short units (channels last, tables, small images): a row is a unit of all channels, or several
+  of them side by side, so that few lanes of a vector stay empty.
+
+Crops, steps along rows and channels taken out of pixels only change the steps, so they are read
+where they are. Boxes are cut by size alone: what is measured never depends on threads.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BOX", "BOX_VALUES", "boxes_of"]
+
+_FIELDS = (
+    "start", "repeats", "repeat_step", "groups", "group_step", "rows", "row_step", "width", "tail",
+    "period", "per", "channels", "first", "row", "each",
+)  # fmt: skip
+BOX = np.dtype([(name, np.int64) for name in _FIELDS])
+"""Where a box lies, in values: `start`, counts and steps. Value j of a row of group g is of the
+channel ``first + (g * width + j) % period // per``, or a gap if that is not one of `channels`.
+Its result goes to row `row`; it holds `each` values of every channel."""
+
+BOX_VALUES = 1 << 18
+"""Values in a box. Fixed, so that a box's partial depends on the data alone: not on threads."""
+_FEWEST_ROWS = 2048
+"""But at least this many of each channel: its partial has 48 bytes, and closing has its price."""
+_SHORT_RUN = 256
+_MOST_LANES = 4096
+_WIDEST_ROW = 512
+_DENSE = 2
+"""Units with gaps up to their own size are read together with the gaps: the cache lines are the
+same."""
+
+Axis = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """One whole array, described as one box."""
+
+    channels: int
+    repeats: Axis = (1, 0)
+    groups: Axis = (1, 0)
+    rows: Axis = (1, 0)
+    width: int = 1
+    tail: int = 0
+    period: int = 1
+    per: int = 1
+
+    def each(self, length: int) -> int:
+        """Values of each channel in a row, or tail, of `length` values of every group."""
+        periods, rest = divmod(length, self.period)
+        return periods * self.per + min(rest, self.per)
+
+
+@lru_cache(maxsize=256)
+def boxes_of(
+    shape: tuple[int, ...], strides: tuple[int, ...], outer: int, kept: int, lanes: int
+) -> NDArray[np.void] | None:
+    """Cut an arranged array into boxes.
+
+    Parameters
+    ----------
+    shape, strides : tuple of int
+        Of the array; strides in values, those of reduced axes not negative.
+    outer, kept : int
+        How many axes come before the kept ones, and how many are kept.
+    lanes : int
+        Values in a vector of the kernel.
+
+    Returns
+    -------
+    array of BOX, or None
+        None if the array cannot be read where it lies. Empty if it holds no values.
+    """
+    axes = list(zip(shape, strides, strict=True))
+    if math.prod(shape) == 0:
+        return np.empty(0, BOX)
+    channel = _joined(axes[outer : outer + kept]) or [(1, 0)]
+    if len(channel) > 1:
+        return None
+    if channel[0][0] == 1:
+        grid = _runs(1, 0, [], _joined([*axes[:outer], *axes[outer + kept :]]) or [(1, 1)], lanes)
+    else:
+        grid = _grid(channel[0], _joined(axes[:outer]), _joined(axes[outer + kept :]), lanes)
+    return None if grid is None else _cut(grid, lanes)
+
+
+def _joined(axes: list[Axis]) -> list[Axis]:
+    """Join neighbouring axes that are one in memory, and drop those of size 1."""
+    joined: list[Axis] = []
+    for size, step in axes:
+        if size == 1:
+            continue
+        together = joined and joined[-1][1] == size * step
+        joined.append((size * joined.pop()[0] if together else size, step))
+    return joined
+
+
+def _grid(channel: Axis, outer: list[Axis], inner: list[Axis], lanes: int) -> _Grid | None:
+    channels, step = channel
+    if step < 0:
+        return None
+    if not inner:
+        return _units(channels, 1, outer, lanes) if step == 1 else None
+    if len(inner) == 1 and inner[0] == (step, 1) and step < _SHORT_RUN:
+        return _units(channels, step, outer, lanes)
+    return _runs(channels, step, outer, inner, lanes)
+
+
+def _runs(
+    channels: int, step: int, outer: list[Axis], inner: list[Axis], lanes: int
+) -> _Grid | None:
+    """Read each channel's values along the inner axes."""
+    if len(outer) > 1 or len(inner) > 2 + (not outer) or inner[-1][1] != 1:
+        return None
+    length, _ = inner[-1]
+    repeats = outer[0] if outer else (inner[0] if len(inner) == 3 else (1, 0))
+    grid = _Grid(channels, repeats, (channels, step))
+    if len(inner) > 1:
+        if length < lanes:
+            return None
+        return replace(grid, rows=inner[-2], width=length, period=channels * length, per=length)
+    width = min(lanes, length)
+    return replace(
+        grid, rows=(length // width, width), width=width, tail=length % width,
+        period=channels * width, per=width,
+    )  # fmt: skip
+
+
+def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | None:
+    """Read units of all channels, each with `per` values, along the outer axes."""
+    unit = channels * per
+    count, step = outer[-1] if outer else (1, unit)
+    grid = _Grid(channels, period=unit, per=per)
+    if not unit <= step <= _DENSE * unit:
+        if len(outer) > 2:
+            return None
+        repeats = outer[0] if len(outer) == 2 else (1, 0)
+        return replace(grid, repeats=repeats, rows=(count, step), width=unit)
+    grid = replace(grid, period=step)
+    span = (count - 1) * step + unit
+    if len(outer) > 1 and span <= _MOST_LANES:
+        if len(outer) > 3:
+            return None
+        repeats = outer[0] if len(outer) == 3 else (1, 0)
+        return replace(grid, repeats=repeats, rows=outer[-2], width=span)
+    if len(outer) > 2:
+        return None
+    beside = max(1, min(lanes // math.gcd(step, lanes), _WIDEST_ROW // step))
+    # A gap after the very last unit may lie outside of the memory: that unit goes to the tail.
+    rows = (count - (step > unit)) // beside
+    left = count - rows * beside
+    return replace(
+        grid,
+        repeats=outer[0] if len(outer) == 2 else (1, 0),
+        rows=(rows, beside * step),
+        width=beside * step,
+        tail=(left - 1) * step + unit if left else 0,
+    )
+
+
+def _cut(grid: _Grid, lanes: int) -> NDArray[np.void]:
+    """Cut into boxes: ranges of channels where there are many, then of repeats or of rows."""
+    most = _channels_in_a_box(grid, lanes)
+    widest = _part(grid, 0, most)
+    spans = _spans(grid, max(BOX_VALUES, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
+    boxes = []
+    for first in range(0, grid.channels, most):
+        part = _part(grid, first, min(first + most, grid.channels))
+        start = first * (grid.per if grid.groups[0] == 1 else grid.groups[1])
+        for row, (repeats, rows, tail) in enumerate(spans):
+            at = start + repeats.start * grid.repeats[1] + rows.start * grid.rows[1]
+            each = len(repeats) * (len(rows) * part.each(part.width) + part.each(tail))
+            boxes.append(
+                (at, len(repeats), grid.repeats[1], *part.groups, len(rows), grid.rows[1],
+                 part.width, tail, part.period, part.per, part.channels, first, row,
+                 each)
+            )  # fmt: skip
+    return np.array(boxes, BOX)
+
+
+def _channels_in_a_box(grid: _Grid, lanes: int) -> int:
+    """Return how many channels to take at a time, so that what a box gathers stays in the cache."""
+    run = grid.rows[0] * grid.width
+    if grid.groups[0] > 1:
+        # Runs that will be cut are long: a box takes few of them, so as to read far in each.
+        values = BOX_VALUES // run if run * grid.groups[0] > BOX_VALUES else grid.channels
+        most = max(1, min(values, _MOST_LANES // (-(-grid.width // lanes) * lanes)))
+    elif grid.channels * grid.per == grid.width and grid.width > _MOST_LANES:
+        most = max(1, _MOST_LANES // grid.per)
+    else:
+        return grid.channels
+    size = -(-grid.channels // -(-grid.channels // most))
+    return size if grid.groups[0] > 1 else -(-size // lanes) * lanes
+
+
+def _part(grid: _Grid, first: int, last: int) -> _Grid:
+    """Return the grid of a range of channels."""
+    size = last - first
+    if size == grid.channels:
+        return grid
+    if grid.groups[0] > 1:
+        groups = (size, grid.groups[1])
+        return replace(grid, channels=size, groups=groups, period=size * grid.per)
+    return replace(grid, channels=size, width=size * grid.per, period=size * grid.per)
+
+
+def _spans(grid: _Grid, most: int, row: int) -> list[tuple[range, range, int]]:
+    """Cut repeats and rows into pieces of at most `most` values, `row` of them in a row.
+
+    Gives the repeats, the rows and the length of the tail of each piece.
+    """
+    repeats, rows = grid.repeats[0], grid.rows[0]
+    one = max(1, rows * row + grid.tail * row // grid.width)
+    if one <= most:
+        step = most // one
+        return [
+            (range(i, min(i + step, repeats)), range(rows), grid.tail)
+            for i in range(0, repeats, step)
+        ]
+    step = max(1, most // row)
+    pieces = [range(i, min(i + step, rows)) for i in range(0, rows, step)] or [range(0)]
+    last = pieces[-1]
+    return [
+        (range(i, i + 1), piece, grid.tail if piece is last else 0)
+        for i in range(repeats)
+        for piece in pieces
+    ]
