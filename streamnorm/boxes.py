@@ -14,20 +14,22 @@ where they are. Boxes are cut by size alone: what is measured never depends on t
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOX", "BOX_VALUES", "boxes_of"]
+__all__ = ["BOX", "BOX_VALUES", "Cut", "boxes_of"]
 
 _FIELDS = (
     "start", "repeats", "repeat_step", "groups", "group_step", "rows", "row_step", "width", "tail",
-    "period", "per", "channels", "first", "row", "each",
+    "period", "per", "channels", "first", "row", "each", "owners",
 )  # fmt: skip
 BOX = np.dtype([(name, np.int64) for name in _FIELDS])
 """Where a box lies, in values: `start`, counts and steps. Value j of a row of group g is of the
 channel ``first + (g * width + j) % period // per``, or a gap if that is not one of `channels`.
-Its result goes to row `row`; it holds `each` values of every channel."""
+Its result goes to row `row`; it holds `each` values of every channel. From `owners` on stands the
+table that names the channel of every lane."""
 
 BOX_VALUES = 1 << 18
 """Values in a box. Fixed, so that a box's partial depends on the data alone: not on threads."""
@@ -41,6 +43,23 @@ _DENSE = 2
 same."""
 
 Axis = tuple[int, int]
+
+
+class Cut(NamedTuple):
+    """An array cut into boxes.
+
+    Attributes
+    ----------
+    boxes : array of BOX, shape (B,)
+    owners : array of int64
+        Tables of the channel of every lane, counted within the box; -1 for lanes that have none.
+    rows : int
+        How many rows of results there are.
+    """
+
+    boxes: NDArray[np.void]
+    owners: NDArray[np.int64]
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +84,7 @@ class _Grid:
 @lru_cache(maxsize=256)
 def boxes_of(
     shape: tuple[int, ...], strides: tuple[int, ...], outer: int, kept: int, lanes: int
-) -> NDArray[np.void] | None:
+) -> Cut | None:
     """Cut an arranged array into boxes.
 
     Parameters
@@ -79,12 +98,12 @@ def boxes_of(
 
     Returns
     -------
-    array of BOX, or None
-        None if the array cannot be read where it lies. Empty if it holds no values.
+    Cut or None
+        None if the array cannot be read where it lies. Without boxes if it holds no values.
     """
     axes = list(zip(shape, strides, strict=True))
     if math.prod(shape) == 0:
-        return np.empty(0, BOX)
+        return Cut(np.empty(0, BOX), np.empty(0, np.int64), 0)
     channel = _joined(axes[outer : outer + kept]) or [(1, 0)]
     if len(channel) > 1:
         return None
@@ -169,24 +188,45 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
     )
 
 
-def _cut(grid: _Grid, lanes: int) -> NDArray[np.void]:
+def _cut(grid: _Grid, lanes: int) -> Cut:
     """Cut into boxes: ranges of channels where there are many, then of repeats or of rows."""
     most = _channels_in_a_box(grid, lanes)
     widest = _part(grid, 0, most)
     spans = _spans(grid, max(BOX_VALUES, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
     boxes = []
+    tables: dict[int, NDArray[np.int64]] = {}
     for first in range(0, grid.channels, most):
         part = _part(grid, first, min(first + most, grid.channels))
         start = first * (grid.per if grid.groups[0] == 1 else grid.groups[1])
+        if part.channels not in tables:
+            tables[part.channels] = _owners(part, lanes)
+        owners = sum(t.size for n, t in tables.items() if n > part.channels)
         for row, (repeats, rows, tail) in enumerate(spans):
             at = start + repeats.start * grid.repeats[1] + rows.start * grid.rows[1]
             each = len(repeats) * (len(rows) * part.each(part.width) + part.each(tail))
             boxes.append(
                 (at, len(repeats), grid.repeats[1], *part.groups, len(rows), grid.rows[1],
-                 part.width, tail, part.period, part.per, part.channels, first, row,
-                 each)
+                 part.width, tail, part.period, part.per, part.channels, first, row, each, owners)
             )  # fmt: skip
-    return np.array(boxes, BOX)
+    return Cut(np.array(boxes, BOX), np.concatenate(list(tables.values())), len(spans))
+
+
+def _owners(grid: _Grid, lanes: int) -> NDArray[np.int64]:
+    """Name the channel of every lane, -1 for lanes that have none or stand for values twice.
+
+    Of several panels in a row the last reaches back, so that all its lanes are read from the row.
+    """
+    panels = -(-grid.width // lanes)
+    place = np.arange(panels * lanes)
+    own = place < grid.width
+    if panels > 1:
+        last = place >= (panels - 1) * lanes
+        reach = panels * lanes - grid.width
+        own = ~last | (place >= (panels - 1) * lanes + reach)
+        place = np.where(last, place - reach, place)
+    place = (np.arange(grid.groups[0])[:, None] * grid.width + place) % grid.period
+    channel = place // grid.per
+    return np.where(own & (channel < grid.channels), channel, -1).ravel()
 
 
 def _channels_in_a_box(grid: _Grid, lanes: int) -> int:

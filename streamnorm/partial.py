@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_COUNT", "PARTIAL", "Partial", "empty", "merge", "merge_tree", "pair_formula"]
+__all__ = ["MAX_COUNT", "PARTIAL", "Partial", "empty", "merge", "mean_formula", "merge_tree", "pair_formula"]
 
 PARTIAL = np.dtype(
     [
@@ -37,8 +37,8 @@ def empty(shape: int | tuple[int, ...]) -> Partial:
     return partial
 
 
-def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[Any, ...]]:
-    r"""Build the merge of two partial results from a `select(condition, if_true, if_false)`.
+def mean_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
+    r"""Build the merge of two means and m2 from a `select(condition, if_true, if_false)`.
 
     With :math:`\delta = \bar x_b - \bar x_a` and :math:`n = n_a + n_b`, splitting each sum of
     squared deviations around the pooled mean gives (Chan, Golub & LeVeque 1983, "Algorithms for
@@ -63,15 +63,13 @@ def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
     Returns
     -------
     callable
-        Of the twelve fields of two partial results (`PARTIAL` order, first a, then b); gives the
-        six fields of the merged one.
+        Of count, mean and m2 of a, then of b; gives the mean and the m2 of both.
     """
 
-    # notation: n count, lo minimum, hi maximum, om omitted; w_a, w_b the counts as float64
-    def merge_pair(
-        n_a: Any, mean_a: Any, m2_a: Any, lo_a: Any, hi_a: Any, om_a: Any,
-        n_b: Any, mean_b: Any, m2_b: Any, lo_b: Any, hi_b: Any, om_b: Any,
-    ) -> tuple[Any, ...]:  # fmt: skip
+    # notation: w_a, w_b the counts as float64
+    def merge_two(
+        n_a: Any, mean_a: Any, m2_a: Any, n_b: Any, mean_b: Any, m2_b: Any
+    ) -> tuple[Any, Any]:
         w_a = n_a * 1.0
         w_b = n_b * 1.0
         w = w_a + w_b
@@ -91,6 +89,31 @@ def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
         finite = (mean_a - mean_a == 0.0) & (mean_b - mean_b == 0.0)
         mean = select(finite, mean, both)
         m2 = select(finite, m2, np.nan)
+        a_empty = n_a == 0
+        b_empty = n_b == 0
+        return (
+            select(b_empty, mean_a, select(a_empty, mean_b, mean)) + 0.0,
+            select(b_empty, m2_a, select(a_empty, m2_b, m2)),
+        )
+
+    return merge_two
+
+
+def pair_formula(
+    select: Callable[[Any, Any, Any], Any], merge_two: Callable[..., tuple[Any, Any]]
+) -> Callable[..., tuple[Any, ...]]:
+    """Build the merge of two partial results: means and m2 by `merge_two`, and the other fields.
+
+    Gives a callable of the twelve fields of two partial results (`PARTIAL` order, first a, then b)
+    that returns the six fields of the merged one.
+    """
+
+    # notation: n count, lo minimum, hi maximum, om omitted
+    def merge_pair(
+        n_a: Any, mean_a: Any, m2_a: Any, lo_a: Any, hi_a: Any, om_a: Any,
+        n_b: Any, mean_b: Any, m2_b: Any, lo_b: Any, hi_b: Any, om_b: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        mean, m2 = merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b)
         # x != x is true of NaN alone, which wins on either side.
         lo = select((lo_a <= lo_b) | (lo_a != lo_a), lo_a, lo_b)
         hi = select((hi_a >= hi_b) | (hi_a != hi_a), hi_a, hi_b)
@@ -98,8 +121,8 @@ def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
         b_empty = n_b == 0
         return (
             n_a + n_b,
-            select(b_empty, mean_a, select(a_empty, mean_b, mean)) + 0.0,
-            select(b_empty, m2_a, select(a_empty, m2_b, m2)),
+            mean,
+            m2,
             select(b_empty, lo_a, select(a_empty, lo_b, lo)),
             select(b_empty, hi_a, select(a_empty, hi_b, hi)),
             om_a + om_b,
@@ -108,7 +131,7 @@ def pair_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
     return merge_pair
 
 
-_merge_arrays = pair_formula(np.where)
+_merge_arrays = pair_formula(np.where, mean_formula(np.where))
 
 
 def merge(a: Partial, b: Partial) -> Partial:

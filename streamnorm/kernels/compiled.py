@@ -5,40 +5,47 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from streamnorm.partial import Partial, pair_formula
+from streamnorm.partial import Partial, mean_formula, pair_formula
 
-__all__ = ["SUMS", "add_fields", "jit", "jit_inner", "merge_into", "merge_rows"]
+__all__ = ["add_fields", "jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_two"]
 
-SUMS = frozenset({"reassoc", "contract", "nsz"})
-"""fastmath flags for innermost sums only; never ``nnan`` or ``ninf``: NaN tests would vanish."""
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+"""No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def jit(function: _F, *, fastmath: frozenset[str] = frozenset(), cache: bool = True) -> _F:
+def jit(function: _F) -> _F:
     """Compile without the GIL, single-threaded, IEEE division; cached on disk where that works."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     try:
-        return cast("_F", numba.njit(function, cache=cache, **options))
+        return cast("_F", numba.njit(function, cache=True, **_OPTIONS))
     except RuntimeError:
         # Numba has no folder to write to: neither beside the source nor in the home directory.
-        return cast("_F", numba.njit(function, **options))
+        return cast("_F", numba.njit(function, **_OPTIONS))
+
+
+def jit_part(function: _F) -> _F:
+    """Compile a part of kernels, which Python never calls: without the wrapper for that.
+
+    It is compiled into the kernels that call it, and cached with them.
+    """
+    return cast("_F", numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS))
 
 
 def jit_inner(function: _F) -> _F:
-    """Compile as `jit` does, but into the functions that call it, which are cached."""
-    return cast("_F", numba.njit(function, nogil=True, error_model="numpy", inline="always"))
+    """Compile a part into its caller's loops, so that no call is left."""
+    return cast("_F", numba.njit(function, inline="always", **_OPTIONS))
 
 
 def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:
     return if_true if condition else if_false
 
 
-# Closures are not cached by themselves; they are compiled into the cached kernels that call them.
-merge_one = jit(pair_formula(jit(_choose, cache=False)), cache=False)
+merge_two = jit_part(mean_formula(jit_inner(_choose)))
+merge_one = jit_inner(pair_formula(jit_inner(_choose), merge_two))
 
 
-@jit
+@jit_inner
 def add_fields(row: Any, n: Any, mean: Any, m2: Any, lo: Any, hi: Any, om: Any) -> None:
     """Merge the six fields of a partial result into one channel's `row` in place."""
     n, mean, m2, lo, hi, om = merge_one(

@@ -1,6 +1,7 @@
 """One array on the CPU -> one partial result: cut in boxes, each measured by a compiled kernel."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamnorm import partial, threads
 from streamnorm.arrays import Array
-from streamnorm.boxes import boxes_of
+from streamnorm.boxes import Cut, boxes_of
 from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels import floats, integers
 from streamnorm.kernels.compiled import merge_rows
@@ -40,20 +41,14 @@ def measure_array(
     """
     arranged = layout.arrange(array)
     mask = None if valid is None else layout.arrange(valid)
-    boxes = _boxes(arranged, mask, layout, precision)
-    if boxes is None:
+    cut = _cut(arranged, mask, layout, precision)
+    if cut is None:
         return _measure_pieces(arranged, mask, layout, precision, omit, workers)
-    if not len(boxes):
+    if not cut.rows:
         return partial.empty(layout.channels)
-    rows = np.empty((int(boxes["row"][-1]) + 1, layout.channels), partial.PARTIAL)
-    x = _memory(arranged, precision)
-    truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
-    turn = np.zeros(1, np.int64)
-
-    def share() -> None:
-        _run(x, truth, boxes, turn, precision, omit, rows)
-
-    threads.spread(share, min(workers, len(boxes)) if len(boxes) >= _FEWEST_BOXES else 1)
+    rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
+    share = _work(arranged, mask, cut, precision, omit, rows)
+    threads.spread(share, min(workers, len(cut.boxes)) if len(cut.boxes) >= _FEWEST_BOXES else 1)
     return _merged(rows)
 
 
@@ -83,14 +78,16 @@ def _measure_pieces(
 
 
 def _merged(rows: Partial) -> Partial:
-    merge_rows(rows)
     merged: Partial = rows[0]
-    return merged.copy() if len(rows) > 1 else merged
+    if len(rows) == 1:
+        return merged
+    merge_rows(rows)
+    return merged.copy()
 
 
-def _boxes(
+def _cut(
     arranged: Array, mask: Array | None, layout: Layout, precision: Precision
-) -> NDArray[np.void] | None:
+) -> Cut | None:
     """Cut an array into boxes that a kernel can read where they lie, or None."""
     size = arranged.itemsize
     if not arranged.flags.aligned or not arranged.dtype.isnative:
@@ -131,30 +128,26 @@ def measure_block(
         _run_centred(block, valid, omit, out)
         return
     steps = tuple(stride // block.itemsize for stride in block.strides)
-    boxes = boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize)
-    if boxes is None or not len(boxes):
-        return
-    rows = np.empty((int(boxes["row"][-1]) + 1, block.shape[1]), partial.PARTIAL)
-    truth = _NO_MASK if valid is None else _memory(valid, precision_of("bool")).view(np.bool_)
-    x = _memory(block, precision)
-    _run(x, truth, boxes, np.zeros(1, np.int64), precision, omit, rows)
-    out[:] = _merged(rows)
+    cut = boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize)
+    if cut is not None and cut.rows:
+        rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
+        _work(block, valid, cut, precision, omit, rows)()
+        out[:] = _merged(rows)
 
 
-def _run(
-    x: Array,
-    mask: NDArray[np.bool_],
-    boxes: NDArray[np.void],
-    turn: NDArray[np.int64],
-    precision: Precision,
-    omit: bool,
-    rows: Partial,
-) -> None:
-    """Run the compiled kernel that fits on the boxes that nobody has taken yet."""
+def _work(
+    array: Array, mask: Array | None, cut: Cut, precision: Precision, omit: bool, rows: Partial
+) -> Callable[[], None]:
+    """Return what any number of threads can run to measure the boxes of an array together."""
+    x = _memory(array, precision)
+    truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
+    turn = np.zeros(1, np.int64)
     if precision.summed is Summed.INTEGERS:
-        integers.measure_boxes(x, mask, boxes, turn, precision.flip, rows)
-    else:
-        floats.measure_boxes(x, mask, boxes, turn, omit, rows)
+        flip = precision.flip
+        kernel = integers.measure_boxes
+        return lambda: kernel(x, truth, cut.boxes, cut.owners, turn, flip, rows)
+    floating = floats.measure_huge_boxes if x.dtype == np.float64 else floats.measure_boxes
+    return lambda: floating(x, truth, cut.boxes, cut.owners, turn, omit, rows)
 
 
 def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "S1",
     "S2",
     "SHIFT",
+    "add_narrow_rows",
     "add_rows",
     "add_rows_where",
 ]
@@ -150,6 +151,35 @@ class _Sums:
         panel.widen(load(self.low), load(self.high))
 
 
+class _CountingSums(_Sums):
+    """The same of values that may not count, be NaN or infinite."""
+
+    def __init__(self, words: Vectors, compared: Any) -> None:
+        super().__init__(words, compared)
+        self.counts = {f: words.variable(words.of(_I32), 0) for f in (NUMBERS, INFINITE, NANS)}
+        self.infinity = words.constant(compared, float("inf"))
+        bits = 64 if compared.element == _F64 else 32
+        self.size_of = f"llvm.fabs.v{words.width}f{bits}"
+
+    def count(self, value: Any, deviation: Any, valid: Any) -> None:
+        words, builder = self.words, self.words.builder
+        size = words.call(self.size_of, value.type, [value])
+        finite = builder.and_(valid, builder.fcmp_ordered("<", size, self.infinity))
+        infinite = builder.and_(valid, builder.fcmp_ordered("==", size, self.infinity))
+        nan = builder.and_(valid, builder.fcmp_unordered("uno", value, value))
+        zero = words.constant(deviation.type, 0.0)
+        self.add(value, builder.select(finite, deviation, zero), valid)
+        for field, lanes in ((NUMBERS, finite), (INFINITE, infinite), (NANS, nan)):
+            one = builder.zext(lanes, words.of(_I32))
+            words.update(self.counts[field], partial(builder.add, one))
+
+    def add_to(self, panel: _Panel) -> None:
+        super().add_to(panel)
+        load, double = self.words.builder.load, self.words.of(_F64)
+        for field, count in self.counts.items():
+            panel.add(field, self.words.builder.uitofp(load(count), double))
+
+
 def _compared(words: Vectors, kind: Any) -> Any:
     return words.of(_F64 if kind in (types.float64, types.int32, types.uint32) else _F32)
 
@@ -182,51 +212,40 @@ def _add_rows(
     return types.boolean(x, index, index, index, index, acc, index), generate
 
 
-@intrinsic
-def _add_rows_where(
-    _: Any, x: Any, at: Any, step: Any, rows: Any, fetch: Any,
-    mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
-) -> Any:  # fmt: skip
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0].dtype
-        words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
-        data = arguments[0]
-        at, step, rows, fetch = arguments[1:5]
-        truth = arguments[5]
-        mask_at, mask_step = arguments[6:8]
-        place = _Panel(words, arguments[8], arguments[9])
-        compared = _compared(words, kind)
-        sums = _Sums(words, compared)
-        counts = {f: words.variable(words.of(_I32), 0) for f in (NUMBERS, INFINITE, NANS)}
-        shift = place.load(SHIFT)
-        name = f"llvm.fabs.v{words.width}f{64 if compared.element == _F64 else 32}"
-        infinity = words.constant(compared, float("inf"))
-        with cgutils.for_range(builder, rows, intp=_I64) as loop:
-            words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-            raw = words.load(data, builder.add(at, builder.mul(loop.index, step)))
-            value, number = _values(words, kind, raw, special=True)
-            byte = words.load(truth, builder.add(mask_at, builder.mul(loop.index, mask_step)))
-            valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
-            size = words.call(name, compared, [value])
-            finite = builder.and_(valid, builder.fcmp_ordered("<", size, infinity))
-            nan = builder.and_(valid, builder.fcmp_unordered("uno", value, value))
-            infinite = builder.and_(valid, builder.fcmp_ordered("==", size, infinity))
-            deviation = builder.fsub(number, shift)
-            zero = words.constant(deviation.type, 0.0)
-            sums.add(value, builder.select(finite, deviation, zero), valid)
-            for field, lanes in ((NUMBERS, finite), (INFINITE, infinite), (NANS, nan)):
-                one = builder.zext(lanes, words.of(_I32))
-                words.update(counts[field], partial(builder.add, one))
-        fine = sums.are_finite(half=False)
-        with builder.if_then(fine):
-            sums.add_to(place)
-            for field, count in counts.items():
-                place.add(field, builder.uitofp(builder.load(count), words.of(_F64)))
-        return fine
+def _rows_where(narrow: bool) -> Any:
+    """Build the intrinsic that counts; `narrow` for rows of fewer values than lanes."""
 
-    index = types.int64
-    kinds = (x, index, index, index, index, mask, index, index, acc, index)
-    return types.boolean(*kinds), generate
+    @intrinsic
+    def add_rows(
+        _: Any, x: Any, at: Any, step: Any, rows: Any, width: Any, fetch: Any,
+        mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = signature.args[0].dtype
+            words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
+            data, at, step, rows, width, fetch, truth, mask_at, mask_step = arguments[:9]
+            place = _Panel(words, *arguments[9:])
+            sums = _CountingSums(words, _compared(words, kind))
+            shift = place.load(SHIFT)
+            there = words.first(width) if narrow else None
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
+                raw = words.load(data, builder.add(at, builder.mul(loop.index, step)), there)
+                row = builder.add(mask_at, builder.mul(loop.index, mask_step))
+                byte = words.load(truth, row, there)
+                valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
+                value, number = _values(words, kind, raw, special=True)
+                sums.count(value, builder.fsub(number, shift), valid)
+            fine = sums.are_finite(half=False)
+            with builder.if_then(fine):
+                sums.add_to(place)
+            return fine
+
+        index = types.int64
+        kinds = (x, index, index, index, index, index, mask, index, index, acc, index)
+        return types.boolean(*kinds), generate
+
+    return add_rows
 
 
 def _read(x: Array, at: int, step: int, rows: int) -> Any:
@@ -274,17 +293,32 @@ def _add_rows_plainly(
 
 
 def _add_rows_where_plainly(
-    x: Array, at: int, step: int, rows: int, fetch: int,
+    x: Array, at: int, step: int, rows: int, width: int, fetch: int,
     mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
 ) -> bool:  # fmt: skip
     """Add as `add_rows` does, where `mask`, which is read with steps of its own.
 
     NaN and infinities are counted and left out of the sums, infinities are among the extremes.
-    Gives False, and adds nothing, if a square overflows.
+    Gives False, and adds nothing, if a square overflows. `width` is the number of lanes.
     """
-    valid = mask[mask_at + mask_step * np.arange(rows)[:, None] + np.arange(LINE // x.itemsize)]
+    valid = mask[mask_at + mask_step * np.arange(rows)[:, None] + np.arange(width)]
     return _add_plainly(_read(x, at, step, rows), valid, acc, panel)
 
 
+def _add_narrow_rows_plainly(
+    x: Array, at: int, step: int, rows: int, width: int, fetch: int,
+    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
+) -> bool:  # fmt: skip
+    """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
+    lanes = LINE // x.itemsize
+    values = np.zeros(rows * lanes, x.dtype)
+    valid = np.zeros(rows * lanes, np.bool_)
+    for r in range(rows):
+        values[r * lanes :][:width] = x[at + r * step :][:width]
+        valid[r * lanes :][:width] = mask[mask_at + r * mask_step :][:width]
+    return _add_rows_where_plainly(values, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
+
+
 add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows
-add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _add_rows_where
+add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
+add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows_where(narrow=True)

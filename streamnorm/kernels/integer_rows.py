@@ -6,6 +6,7 @@ data and summed at twice that; sums of one call stay within 32 bits (64 for squa
 numbers) because it has at most `walk.MOST_ROWS` rows.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "SQUARES",
     "SUM",
     "VALID",
+    "add_narrow_rows",
     "add_rows",
     "add_rows_where",
 ]
@@ -119,37 +121,41 @@ def _add_rows(
     return types.void(x, index, index, index, index, index, acc, index), generate
 
 
-@intrinsic
-def _add_rows_where(
-    _: Any, x: Any, flip: Any, at: Any, step: Any, rows: Any, fetch: Any,
-    mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
-) -> Any:  # fmt: skip
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = signature.args[0].dtype.bitwidth
-        words = Vectors(context, builder, 8 * LINE // bits)
-        data = arguments[0]
-        at, step, rows, fetch = arguments[2:6]
-        truth = arguments[6]
-        mask_at, mask_step = arguments[7:9]
-        place = _Panel(words, arguments[9], arguments[10])
-        sums = _Sums(words, bits)
-        short = words.of(ir.IntType(16))
-        count = words.variable(short, 0)
-        signs = words.splat(builder.trunc(arguments[1], ir.IntType(bits)))
-        with cgutils.for_range(builder, rows, intp=_I64) as loop:
-            words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-            raw = words.load(data, builder.add(at, builder.mul(loop.index, step)))
-            byte = words.load(truth, builder.add(mask_at, builder.mul(loop.index, mask_step)))
-            valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
-            sums.add(builder.xor(raw, signs), valid)
-            words.update(count, lambda n: builder.add(n, builder.zext(valid, short)))
-        sums.add_to(place)
-        place.add(VALID, builder.load(count))
-        return context.get_dummy_value()
+def _rows_where(narrow: bool) -> Any:
+    """Build the intrinsic that counts; `narrow` for rows of fewer values than lanes."""
 
-    index = types.int64
-    kinds = (x, index, index, index, index, index, mask, index, index, acc, index)
-    return types.void(*kinds), generate
+    @intrinsic
+    def add_rows(
+        _: Any, x: Any, flip: Any, at: Any, step: Any, rows: Any, width: Any, fetch: Any,
+        mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            bits = signature.args[0].dtype.bitwidth
+            words = Vectors(context, builder, 8 * LINE // bits)
+            data, flip, at, step, rows, width, fetch, truth, mask_at, mask_step = arguments[:10]
+            place = _Panel(words, *arguments[10:])
+            sums = _Sums(words, bits)
+            short = words.of(ir.IntType(16))
+            count = words.variable(short, 0)
+            signs = words.splat(builder.trunc(flip, ir.IntType(bits)))
+            there = words.first(width) if narrow else None
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
+                raw = words.load(data, builder.add(at, builder.mul(loop.index, step)), there)
+                row = builder.add(mask_at, builder.mul(loop.index, mask_step))
+                byte = words.load(truth, row, there)
+                valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
+                sums.add(builder.xor(raw, signs), valid)
+                words.update(count, partial(builder.add, builder.zext(valid, short)))
+            sums.add_to(place)
+            place.add(VALID, builder.load(count))
+            return context.get_dummy_value()
+
+        index = types.int64
+        kinds = (x, index, index, index, index, index, index, mask, index, index, acc, index)
+        return types.void(*kinds), generate
+
+    return add_rows
 
 
 def _add_plainly(values: Array, flip: int, valid: Array, acc: Array, panel: int) -> None:
@@ -178,7 +184,7 @@ def _add_rows_plainly(
 
 
 def _add_rows_where_plainly(
-    x: Array, flip: int, at: int, step: int, rows: int, fetch: int,
+    x: Array, flip: int, at: int, step: int, rows: int, width: int, fetch: int,
     mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
 ) -> None:  # fmt: skip
     """Add as `add_rows` does, where `mask`, which is read with steps of its own."""
@@ -186,5 +192,20 @@ def _add_rows_where_plainly(
     _add_plainly(x[_indices(at, step, rows, x.itemsize)], flip, valid, acc, panel)
 
 
+def _add_narrow_rows_plainly(
+    x: Array, flip: int, at: int, step: int, rows: int, width: int, fetch: int,
+    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
+) -> None:  # fmt: skip
+    """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
+    lanes = LINE // x.itemsize
+    values = np.zeros(rows * lanes, x.dtype)
+    valid = np.zeros(rows * lanes, np.bool_)
+    for r in range(rows):
+        values[r * lanes :][:width] = x[at + r * step :][:width]
+        valid[r * lanes :][:width] = mask[mask_at + r * mask_step :][:width]
+    _add_rows_where_plainly(values, flip, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
+
+
 add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows
-add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _add_rows_where
+add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
+add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows_where(narrow=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
-from streamnorm.kernels.compiled import jit, jit_inner
+from streamnorm.kernels.compiled import jit, jit_inner, jit_part
 from streamnorm.kernels.integer_rows import (
     FIELDS,
     HIGH,
@@ -18,6 +18,7 @@ from streamnorm.kernels.integer_rows import (
     SQUARES,
     SUM,
     VALID,
+    add_narrow_rows,
     add_rows,
     add_rows_where,
 )
@@ -29,7 +30,7 @@ __all__ = ["measure_boxes"]
 # notation: n count, s sum, q sum of squares, lo and hi the extremes
 
 
-@jit
+@jit_part
 def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total: int) -> None:
     r"""Write integer sums of ``x ^ flip`` to a channel's row.
 
@@ -53,23 +54,19 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
         row["maximum"] = np.float64(hi - flip)
 
 
-@jit
+@jit_part
 def _add_warily(context: Any, lanes: int, strip: Any) -> None:
     """Add a strip that is masked or narrow."""
     x, mask, masked, flip, acc = context
     panel, at, step, rows, width, fetch, spare = strip
+    truth, begin, stride = walk.mask_of(mask, masked, lanes, strip)
     if width < lanes and (masked or not spare):
-        values, valid = walk.gathered(x, mask, masked, lanes, strip)
-        copy = pointer(values)
-        truth = pointer(valid)
-        add_rows_where(copy, flip, 0, lanes, rows, 0, truth, 0, lanes, acc, panel)
-    elif masked:
-        add_rows_where(x, flip, at, step, rows, fetch, mask, at, step, acc, panel)
+        add_narrow_rows(
+            x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel
+        )
     else:
-        edge = pointer(walk.EDGE)
-        before = lanes - width
-        begin = LINE - before
-        add_rows_where(x, flip, at - before, step, rows, fetch, edge, begin, 0, acc, panel)
+        at -= lanes - width
+        add_rows_where(x, flip, at, step, rows, lanes, fetch, truth, begin, stride, acc, panel)
 
 
 @jit_inner
@@ -85,24 +82,31 @@ def _visit(context: Any, lanes: int, strip: Any) -> None:
 _read = walk.reader(_visit)
 
 
-@jit
-def _measure_box(x: Array, mask: Array, flip: int, box: Any, rows: Partial) -> None:
+@jit_inner
+def _measure_box(
+    x: Array, mask: Array, flip: int, box: Any, owners: Array, rows: Partial
+) -> None:
     lanes = LINE // x.itemsize
-    owners = walk.owners_of(box, lanes)
-    acc = np.zeros((owners.shape[0], FIELDS, lanes), np.int64)
-    acc[:, LOW] = np.iinfo(x.dtype).max
+    panels = walk.panels_of(box, lanes)
+    top = 256**x.itemsize - 1
+    acc = np.zeros((panels * FIELDS, lanes), np.int64)
+    for panel in range(panels):
+        for lane in range(lanes):
+            acc[panel * FIELDS + LOW, lane] = top
     context = (pointer(x), pointer(mask), mask.size > 0, flip, pointer(acc))
     _read(box, 0, walk.lines_of(box), lanes, x.itemsize, context)
     sums = np.zeros((FIELDS, rows.size), np.int64)
-    sums[LOW] = np.iinfo(x.dtype).max
-    for panel in range(owners.shape[0]):
+    for c in range(rows.size):
+        sums[LOW, c] = top
+    for panel in range(panels):
         for lane in range(lanes):
-            c = owners[panel, lane]
+            c = owners[box["owners"] + panel * lanes + lane]
             if c >= 0:
+                here = panel * FIELDS
                 for field in (SUM, SQUARES, VALID):
-                    sums[field, c] += acc[panel, field, lane]
-                sums[LOW, c] = min(sums[LOW, c], acc[panel, LOW, lane])
-                sums[HIGH, c] = max(sums[HIGH, c], acc[panel, HIGH, lane])
+                    sums[field, c] += acc[here + field, lane]
+                sums[LOW, c] = min(sums[LOW, c], acc[here + LOW, lane])
+                sums[HIGH, c] = max(sums[HIGH, c], acc[here + HIGH, lane])
     for c in range(rows.size):
         n, s, q = sums[VALID, c], sums[SUM, c], sums[SQUARES, c]
         _write(rows[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
@@ -110,7 +114,7 @@ def _measure_box(x: Array, mask: Array, flip: int, box: Any, rows: Partial) -> N
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, turn: Array, flip: int, rows: Partial
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, rows: Partial
 ) -> None:
     """Measure boxes that nobody has taken yet.
 
@@ -121,5 +125,6 @@ def measure_boxes(
     while b < len(boxes):
         box = boxes[b]
         first = box["first"]
-        _measure_box(x, mask, flip, box, rows[box["row"], first : first + box["channels"]])
+        here = rows[box["row"], first : first + box["channels"]]
+        _measure_box(x, mask, flip, box, owners, here)
         b = claim(turn)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
@@ -76,7 +77,7 @@ def _item_plainly(pointer: Array, index: int) -> Any:
 
 def _view_plainly(pointer: Array, shape: tuple[int, ...]) -> Array:
     """Return the values behind a pointer as an array that counts no references."""
-    return pointer.reshape(shape)
+    return pointer[: np.prod(shape)].reshape(shape)
 
 
 claim: Any = _claim_plainly if JIT_OFF else _claim
@@ -119,10 +120,21 @@ class Vectors:
         """Replace what stands at `place`."""
         self.builder.store(change(self.builder.load(place)), place)
 
-    def load(self, data: Any, index: Any) -> Any:
-        """Load ``data[index : index + width]``, aligned or not."""
+    def load(self, data: Any, index: Any, where: Any = None) -> Any:
+        """Load ``data[index : index + width]``, aligned or not; only the lanes `where`, else 0."""
         pointer, alignment = self._at(data, index)
-        return self.builder.load(pointer, align=alignment)
+        if where is None:
+            return self.builder.load(pointer, align=alignment)
+        element = data.type.pointee
+        letter = "i" if isinstance(element, ir.IntType) else "f"
+        name = f"llvm.masked.load.v{self.width}{letter}{8 * alignment}.p0"
+        zero = self.constant(self.of(element), 0)
+        return self.call(name, zero.type, [pointer, _WORD(alignment), where, zero])
+
+    def first(self, count: Any) -> Any:
+        """Return a condition that holds in the first `count` lanes."""
+        order = ir.Constant(self.of(_INDEX), list(range(self.width)))
+        return self.builder.icmp_unsigned("<", order, self.splat(count))
 
     def store(self, value: Any, data: Any, index: Any) -> None:
         """Store `value` to ``data[index : index + width]``, aligned or not."""

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.arrays import Array
-from streamnorm.kernels.compiled import jit, jit_inner
-from streamnorm.kernels.machine import LINE, item
+from streamnorm.kernels.compiled import jit_inner
+from streamnorm.kernels.machine import LINE, pointer
 
-__all__ = ["EDGE", "gathered", "lines_of", "owners_of", "reader", "tile_rows"]
+__all__ = ["lines_of", "mask_of", "panels_of", "reader", "tile_rows"]
 
 TILE_BYTES = 1 << 14
 """Rows are taken in tiles that stay in the first-level cache from one panel to the next."""
@@ -20,13 +19,19 @@ EDGE = np.arange(2 * LINE) >= LINE
 """A mask that leaves the first lanes out: the ones before as many places from its middle."""
 
 
-@jit
+@jit_inner
+def panels_of(box: Any, lanes: int) -> Any:
+    """Return how many panels of `lanes` lanes the rows of all groups take."""
+    return box["groups"] * -(-box["width"] // lanes)
+
+
+@jit_inner
 def lines_of(box: Any) -> Any:
     """Return how many lines a box has: a line is a row, or the tail, of every group."""
     return box["repeats"] * (box["rows"] + (1 if box["tail"] > 0 else 0))
 
 
-@jit
+@jit_inner
 def tile_rows(box: Any, lanes: int, itemsize: int) -> Any:
     """Return how many rows to read at a time."""
     fitting = TILE_BYTES // (max(box["width"], lanes) * itemsize)
@@ -87,42 +92,13 @@ def reader(visit: Callable[..., None]) -> Any:
     return read
 
 
-@jit
-def gathered(x: Any, mask: Any, masked: bool, lanes: int, strip: Any) -> Any:
-    """Copy the rows of a strip of fewer values than lanes; values and which of them count."""
-    _, at, step, rows, width, _, _ = strip
-    values = np.zeros(rows * lanes, np.asarray(item(x, at)).dtype)
-    valid = np.zeros(rows * lanes, np.bool_)
-    for r in range(rows):
-        for j in range(width):
-            i = at + r * step + j
-            values[r * lanes + j] = item(x, i)
-            valid[r * lanes + j] = not masked or item(mask, i)
-    return values, valid
+@jit_inner
+def mask_of(mask: Any, masked: bool, lanes: int, strip: Any) -> Any:
+    """Return the mask of a strip: where it is, from which value on, and its step from row to row.
 
-
-@jit
-def owners_of(box: Any, lanes: int) -> Array:
-    """Find the channel of every lane, shape (panels, lanes); -1 for lanes that hold none."""
-    panels = -(-box["width"] // lanes)
-    reach = panels * lanes - box["width"] if panels > 1 else 0
-    owners = np.full((box["groups"] * panels, lanes), -1, np.int64)
-    c = 0
-    inside = 0
-    place = 0
-    for group in range(box["groups"]):
-        for j in range(box["width"]):
-            if c < box["channels"]:
-                p = j // lanes
-                lane = j % lanes + (reach if p == panels - 1 else 0)
-                owners[group * panels + p, lane] = c
-            inside += 1
-            place += 1
-            if inside == box["per"]:
-                inside = 0
-                c += 1
-            if place == box["period"]:
-                inside = 0
-                place = 0
-                c = 0
-    return owners
+    Without a mask all values of the strip count, and none of those read with it.
+    """
+    _, at, step, _, width, _, spare = strip
+    if masked:
+        return mask, at, step
+    return pointer(EDGE), LINE - (lanes - width if spare else 0), 0
