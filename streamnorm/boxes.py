@@ -19,17 +19,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOX", "BOX_VALUES", "Cut", "boxes_of"]
+__all__ = ["BOX", "BOX_VALUES", "MOST_TILE_ROWS", "Cut", "boxes_of"]
 
 _FIELDS = (
     "start", "repeats", "repeat_step", "groups", "group_step", "rows", "row_step", "width", "tail",
-    "period", "per", "channels", "first", "row", "each", "owners",
+    "period", "per", "channels", "first", "row", "each", "owners", "lines",
+    "tile", "panels",
 )  # fmt: skip
 BOX = np.dtype([(name, np.int64) for name in _FIELDS])
 """Where a box lies, in values: `start`, counts and steps. Value j of a row of group g is of the
 channel ``first + (g * width + j) % period // per``, or a gap if that is not one of `channels`.
 Its result goes to row `row`; it holds `each` values of every channel. From `owners` on stands the
-table that names the channel of every lane."""
+table that names the channel of every lane. It has `lines` lines (a line is a row, or the tail, of
+every group), read `tile` rows at a time, and `panels` vectors side by side in all groups."""
 
 BOX_VALUES = 1 << 18
 """Values in a box. Fixed, so that a box's partial depends on the data alone: not on threads."""
@@ -38,6 +40,9 @@ _FEWEST_ROWS = 2048
 _SHORT_RUN = 256
 _MOST_LANES = 4096
 _WIDEST_ROW = 512
+_TILE_LINES = 256
+_FEWEST_TILE_ROWS = 16
+MOST_TILE_ROWS = 256
 _DENSE = 2
 """Units with gaps up to their own size are read together with the gaps: the cache lines are the
 same."""
@@ -193,6 +198,7 @@ def _cut(grid: _Grid, lanes: int) -> Cut:
     most = _channels_in_a_box(grid, lanes)
     widest = _part(grid, 0, most)
     spans = _spans(grid, max(BOX_VALUES, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
+    tile = _tile(widest, lanes)
     boxes = []
     tables: dict[int, NDArray[np.int64]] = {}
     for first in range(0, grid.channels, most):
@@ -206,9 +212,17 @@ def _cut(grid: _Grid, lanes: int) -> Cut:
             each = len(repeats) * (len(rows) * part.each(part.width) + part.each(tail))
             boxes.append(
                 (at, len(repeats), grid.repeats[1], *part.groups, len(rows), grid.rows[1],
-                 part.width, tail, part.period, part.per, part.channels, first, row, each, owners)
+                 part.width, tail, part.period, part.per, part.channels, first, row, each, owners,
+                 len(repeats) * (len(rows) + (tail > 0)), tile,
+                 part.groups[0] * -(-part.width // lanes))
             )  # fmt: skip
     return Cut(np.array(boxes, BOX), np.concatenate(list(tables.values())), len(spans))
+
+
+def _tile(grid: _Grid, lanes: int) -> int:
+    """Return how many rows to read at a time, so that they stay in the first-level cache."""
+    fitting = _TILE_LINES * lanes // max(grid.width, lanes)
+    return min(max(fitting, _FEWEST_TILE_ROWS), MOST_TILE_ROWS)
 
 
 def _owners(grid: _Grid, lanes: int) -> NDArray[np.int64]:

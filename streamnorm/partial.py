@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_COUNT", "PARTIAL", "Partial", "empty", "merge", "mean_formula", "merge_tree", "pair_formula"]
+__all__ = [
+    "MAX_COUNT",
+    "PARTIAL",
+    "Partial",
+    "empty",
+    "mean_formula",
+    "merge",
+    "merge_tree",
+    "pair_formula",
+]
 
 PARTIAL = np.dtype(
     [

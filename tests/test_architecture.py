@@ -17,6 +17,7 @@ ROOMS = (
     ("normalize", "state"),
     ("kernels.compiled", "kernels.machine", "kernels.reference", "threads"),
     ("kernels.float_rows", "kernels.integer_rows", "kernels.walk"),
+    ("kernels.stages",),
     ("kernels.floats", "kernels.integers"),
     ("kernels.cpu",),
     ("measure",),

@@ -7,7 +7,7 @@ import numba
 
 from streamnorm.partial import Partial, mean_formula, pair_formula
 
-__all__ = ["add_fields", "jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_two"]
+__all__ = ["add_fields", "jit", "jit_part", "merge_into", "merge_rows", "merge_two"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -29,23 +29,19 @@ def jit_part(function: _F) -> _F:
 
     It is compiled into the kernels that call it, and cached with them.
     """
-    return cast("_F", numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS))
-
-
-def jit_inner(function: _F) -> _F:
-    """Compile a part into its caller's loops, so that no call is left."""
-    return cast("_F", numba.njit(function, inline="always", **_OPTIONS))
+    options = _OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("_F", numba.njit(function, **options))
 
 
 def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:
     return if_true if condition else if_false
 
 
-merge_two = jit_part(mean_formula(jit_inner(_choose)))
-merge_one = jit_inner(pair_formula(jit_inner(_choose), merge_two))
+merge_two = jit_part(mean_formula(jit_part(_choose)))
+merge_one = jit_part(pair_formula(jit_part(_choose), merge_two))
 
 
-@jit_inner
+@jit_part
 def add_fields(row: Any, n: Any, mean: Any, m2: Any, lo: Any, hi: Any, om: Any) -> None:
     """Merge the six fields of a partial result into one channel's `row` in place."""
     n, mean, m2, lo, hi, om = merge_one(

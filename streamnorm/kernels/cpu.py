@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -21,6 +22,9 @@ __all__ = ["measure_array", "measure_block"]
 
 _NO_MASK = np.zeros(0, np.bool_)
 _NO_MASK.flags.writeable = False
+# Squares of what is scaled down so do not overflow; a power of two changes no digit.
+_DOWN = 2.0**-600
+_UP = 2.0**600
 _FEWEST_BOXES = 4
 """Below this many boxes handing work to other threads costs more than it saves."""
 
@@ -47,9 +51,37 @@ def measure_array(
     if not cut.rows:
         return partial.empty(layout.channels)
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
-    share = _work(arranged, mask, cut, precision, omit, rows)
+    turn = np.zeros(2, np.int64)
+    share = _work(arranged, mask, cut, turn, precision, omit, rows)
     threads.spread(share, min(workers, len(cut.boxes)) if len(cut.boxes) >= _FEWEST_BOXES else 1)
-    return _merged(rows)
+    merged = _merged(rows)
+    if turn[1]:
+        _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
+    return merged
+
+
+def _mend(
+    arranged: Array, mask: Array | None, outer: int, kept: int, omit: bool, rows: Partial
+) -> None:
+    """Measure channels whose squares overflow again, scaled down by a power of two."""
+    channel_shape = arranged.shape[outer : outer + kept]
+    before = (slice(None),) * outer
+    bounded = np.isfinite(rows["minimum"]) & np.isfinite(rows["maximum"])
+    for c in np.flatnonzero(bounded & ~np.isfinite(rows["m2"])):
+        index: Any = (*before, *np.unravel_index(c, channel_shape))
+        values = arranged[index]
+        valid = None if mask is None else mask[index]
+        pieces = pieces_of(values.shape, values.ndim, 0)
+        parts = partial.empty((len(pieces), 1))
+        for part, piece in zip(parts, pieces, strict=True):
+            block = (values[piece] * _DOWN).reshape(1, 1, -1)
+            where = None if valid is None else valid[piece].reshape(1, 1, -1)
+            measure_block(block, where, precision_of("float64"), omit, part)
+        scaled = _merged(parts)[0]
+        row = rows[c]
+        with np.errstate(over="ignore"):
+            row["mean"] = np.clip(scaled["mean"] * _UP, row["minimum"], row["maximum"])
+            row["m2"] = scaled["m2"] * _UP * _UP
 
 
 def _measure_pieces(
@@ -85,9 +117,7 @@ def _merged(rows: Partial) -> Partial:
     return merged.copy()
 
 
-def _cut(
-    arranged: Array, mask: Array | None, layout: Layout, precision: Precision
-) -> Cut | None:
+def _cut(arranged: Array, mask: Array | None, layout: Layout, precision: Precision) -> Cut | None:
     """Cut an array into boxes that a kernel can read where they lie, or None."""
     size = arranged.itemsize
     if not arranged.flags.aligned or not arranged.dtype.isnative:
@@ -131,23 +161,30 @@ def measure_block(
     cut = boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize)
     if cut is not None and cut.rows:
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
-        _work(block, valid, cut, precision, omit, rows)()
+        turn = np.zeros(2, np.int64)
+        _work(block, valid, cut, turn, precision, omit, rows)()
         out[:] = _merged(rows)
+        if turn[1]:
+            _mend(block, valid, 1, 1, omit, out)
 
 
 def _work(
-    array: Array, mask: Array | None, cut: Cut, precision: Precision, omit: bool, rows: Partial
+    array: Array,
+    mask: Array | None,
+    cut: Cut,
+    turn: NDArray[np.int64],
+    precision: Precision,
+    omit: bool,
+    rows: Partial,
 ) -> Callable[[], None]:
     """Return what any number of threads can run to measure the boxes of an array together."""
     x = _memory(array, precision)
     truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
-    turn = np.zeros(1, np.int64)
     if precision.summed is Summed.INTEGERS:
-        flip = precision.flip
-        kernel = integers.measure_boxes
-        return lambda: kernel(x, truth, cut.boxes, cut.owners, turn, flip, rows)
-    floating = floats.measure_huge_boxes if x.dtype == np.float64 else floats.measure_boxes
-    return lambda: floating(x, truth, cut.boxes, cut.owners, turn, omit, rows)
+        return lambda: integers.measure_boxes(
+            x, truth, cut.boxes, cut.owners, turn, precision.flip, rows
+        )
+    return lambda: floats.measure_boxes(x, truth, cut.boxes, cut.owners, turn, omit, rows)
 
 
 def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:

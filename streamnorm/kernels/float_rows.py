@@ -6,7 +6,8 @@ an addition, a multiply-add and two comparisons. From memory that is as fast as 
 (docs/design.md, "Speed").
 
 The sums of one call begin at zero and are then added to `acc`, so no sum grows over more than
-`walk.MOST_ROWS` values in a row. Nothing here is fastmath: lanes are summed in the order written.
+`boxes.MOST_TILE_ROWS` values in a row. Nothing here is fastmath: lanes are summed in the order
+written.
 """
 
 from functools import partial
@@ -236,14 +237,12 @@ def _rows_where(narrow: bool) -> Any:
                 valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
                 value, number = _values(words, kind, raw, special=True)
                 sums.count(value, builder.fsub(number, shift), valid)
-            fine = sums.are_finite(half=False)
-            with builder.if_then(fine):
-                sums.add_to(place)
-            return fine
+            sums.add_to(place)
+            return context.get_dummy_value()
 
         index = types.int64
         kinds = (x, index, index, index, index, index, mask, index, index, acc, index)
-        return types.boolean(*kinds), generate
+        return types.void(*kinds), generate
 
     return add_rows
 
@@ -257,25 +256,21 @@ def _read(x: Array, at: int, step: int, rows: int) -> Any:
     return block.astype(np.float64)
 
 
-def _add_plainly(values: Array, valid: Array, acc: Array, panel: int) -> bool:
-    """Add rows of values that are not NaN where `valid`; the specification of both functions."""
+def _add_plainly(values: Array, valid: Array, acc: Array, panel: int) -> None:
+    """Add rows of values where `valid`; the specification of all functions."""
     size = FIELDS * values.shape[1]
     place = acc[panel * size : (panel + 1) * size].reshape(FIELDS, -1)
     with np.errstate(all="ignore"):
         finite = valid & np.isfinite(values)
         d = np.where(finite, values - place[SHIFT], 0.0)
-        s2 = (d * d).sum(0)
-    if not np.isfinite(s2).all():
-        return False
-    place[S1] += d.sum(0)
-    place[S2] += s2
+        place[S1] += d.sum(0)
+        place[S2] += (d * d).sum(0)
     numbers = valid & ~np.isnan(values)
     place[LOW] = np.fmin(place[LOW], np.where(numbers, values, np.inf).min(0, initial=np.inf))
     place[HIGH] = np.fmax(place[HIGH], np.where(numbers, values, -np.inf).max(0, initial=-np.inf))
     place[NUMBERS] += finite.sum(0)
     place[INFINITE] += (valid & np.isinf(values)).sum(0)
     place[NANS] += (valid & np.isnan(values)).sum(0)
-    return True
 
 
 def _add_rows_plainly(
@@ -288,27 +283,31 @@ def _add_rows_plainly(
     brought into the cache.
     """
     values = _read(x, at, step, rows)
-    fine = bool(np.isfinite(values).all())
-    return fine and _add_plainly(values, np.ones(values.shape, bool), acc, panel)
+    with np.errstate(all="ignore"):
+        squares = np.square(values - acc.reshape(-1, FIELDS, values.shape[1])[panel, SHIFT]).sum(0)
+    if not np.isfinite(squares).all():
+        return False
+    _add_plainly(values, np.ones(values.shape, bool), acc, panel)
+    return True
 
 
 def _add_rows_where_plainly(
     x: Array, at: int, step: int, rows: int, width: int, fetch: int,
     mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> bool:  # fmt: skip
+) -> None:  # fmt: skip
     """Add as `add_rows` does, where `mask`, which is read with steps of its own.
 
     NaN and infinities are counted and left out of the sums, infinities are among the extremes.
-    Gives False, and adds nothing, if a square overflows. `width` is the number of lanes.
+    `width` is the number of lanes.
     """
     valid = mask[mask_at + mask_step * np.arange(rows)[:, None] + np.arange(width)]
-    return _add_plainly(_read(x, at, step, rows), valid, acc, panel)
+    _add_plainly(_read(x, at, step, rows), valid, acc, panel)
 
 
 def _add_narrow_rows_plainly(
     x: Array, at: int, step: int, rows: int, width: int, fetch: int,
     mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> bool:  # fmt: skip
+) -> None:  # fmt: skip
     """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
     lanes = LINE // x.itemsize
     values = np.zeros(rows * lanes, x.dtype)
@@ -316,7 +315,7 @@ def _add_narrow_rows_plainly(
     for r in range(rows):
         values[r * lanes :][:width] = x[at + r * step :][:width]
         valid[r * lanes :][:width] = mask[mask_at + r * mask_step :][:width]
-    return _add_rows_where_plainly(values, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
+    _add_rows_where_plainly(values, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
 
 
 add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows

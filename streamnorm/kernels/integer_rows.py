@@ -3,7 +3,7 @@
 All are read as unsigned: a signed integer with its highest bit flipped is the number plus half of
 the range, which the caller takes out of the sums again. Squares are taken at twice the width of the
 data and summed at twice that; sums of one call stay within 32 bits (64 for squares of 16-bit
-numbers) because it has at most `walk.MOST_ROWS` rows.
+numbers) because it has at most `boxes.MOST_TILE_ROWS` rows.
 """
 
 from functools import partial

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
-from streamnorm.kernels.compiled import jit, jit_inner, jit_part
+from streamnorm.kernels.compiled import jit, jit_part
 from streamnorm.kernels.integer_rows import (
     FIELDS,
     HIGH,
@@ -23,6 +23,7 @@ from streamnorm.kernels.integer_rows import (
     add_rows_where,
 )
 from streamnorm.kernels.machine import LINE, claim, pointer
+from streamnorm.kernels.walk import EDGE
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes"]
@@ -57,22 +58,19 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
 @jit_part
 def _add_warily(context: Any, lanes: int, strip: Any) -> None:
     """Add a strip that is masked or narrow."""
-    x, mask, masked, flip, acc = context
-    panel, at, step, rows, width, fetch, spare = strip
-    truth, begin, stride = walk.mask_of(mask, masked, lanes, strip)
+    x, truth, masked, flip, acc = context
+    panel, at, step, rows, width, fetch, spare, begin, stride = strip
     if width < lanes and (masked or not spare):
-        add_narrow_rows(
-            x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel
-        )
+        add_narrow_rows(x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
     else:
         at -= lanes - width
         add_rows_where(x, flip, at, step, rows, lanes, fetch, truth, begin, stride, acc, panel)
 
 
-@jit_inner
+@jit_part
 def _visit(context: Any, lanes: int, strip: Any) -> None:
     x, _, masked, flip, acc = context
-    panel, at, step, rows, width, fetch, _ = strip
+    panel, at, step, rows, width, fetch, _, _, _ = strip
     if width == lanes and not masked:
         add_rows(x, flip, at, step, rows, fetch, acc, panel)
     else:
@@ -82,19 +80,19 @@ def _visit(context: Any, lanes: int, strip: Any) -> None:
 _read = walk.reader(_visit)
 
 
-@jit_inner
-def _measure_box(
-    x: Array, mask: Array, flip: int, box: Any, owners: Array, rows: Partial
-) -> None:
+@jit_part
+def _measure_box(x: Array, mask: Array, flip: int, box: Any, owners: Array, rows: Partial) -> None:
     lanes = LINE // x.itemsize
-    panels = walk.panels_of(box, lanes)
+    panels = box["panels"]
     top = 256**x.itemsize - 1
     acc = np.zeros((panels * FIELDS, lanes), np.int64)
     for panel in range(panels):
         for lane in range(lanes):
             acc[panel * FIELDS + LOW, lane] = top
-    context = (pointer(x), pointer(mask), mask.size > 0, flip, pointer(acc))
-    _read(box, 0, walk.lines_of(box), lanes, x.itemsize, context)
+    masked = mask.size > 0
+    truth = pointer(mask) if masked else pointer(EDGE)
+    context = (pointer(x), truth, masked, flip, pointer(acc))
+    _read(box, 0, box["lines"], lanes, x.itemsize, masked, context)
     sums = np.zeros((FIELDS, rows.size), np.int64)
     for c in range(rows.size):
         sums[LOW, c] = top

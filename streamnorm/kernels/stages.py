@@ -9,12 +9,10 @@ with few valid values before), the stage is read once more around its own mean. 
 from box to box.
 """
 
-from typing import Any
-
 import numpy as np
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.compiled import jit_inner, jit_part, merge_two
+from streamnorm.kernels.compiled import jit_part, merge_two
 from streamnorm.kernels.float_rows import (
     FIELDS,
     HIGH,
@@ -28,7 +26,17 @@ from streamnorm.kernels.float_rows import (
 )
 from streamnorm.partial import Partial
 
-__all__ = ["GROWTH", "STATES", "add_state", "clear", "close", "empty", "fold", "set_shift", "write"]
+__all__ = [
+    "GROWTH",
+    "STATES",
+    "add_state",
+    "cancelled",
+    "close",
+    "empty",
+    "fold",
+    "set_shift",
+    "write",
+]
 
 GROWTH = 8
 COUNT, MEAN, M2, LEAST, MOST, INFINITIES, MISSING = range(7)
@@ -54,7 +62,7 @@ def empty(state: Array) -> None:
         state[MISSING, c] = 0.0
 
 
-@jit_inner
+@jit_part
 def add_state(
     state: Array, c: int, n: float, mean: float, m2: float, lo: float, hi: float, inf: float,
     nan: float,
@@ -153,8 +161,12 @@ def close(stage: Array, state: Array, shift: Array) -> None:
 
 
 @jit_part
-def write(state: Array, total: int, omit: bool, rows: Partial) -> None:
-    """Write the state of a box to its rows; what NaN and infinities do is decided here."""
+def write(state: Array, total: int, omit: bool, rows: Partial) -> bool:
+    """Write the state of a box to its rows; what NaN and infinities do is decided here.
+
+    Gives whether a channel's squares overflowed.
+    """
+    overflowed = False
     for c in range(rows.size):
         row = rows[c]
         lo = state[LEAST, c]
@@ -172,9 +184,11 @@ def write(state: Array, total: int, omit: bool, rows: Partial) -> None:
         if count == 0:
             mean = lo = hi = np.nan
             m2 = 0.0
+        overflowed |= lo - lo == 0.0 and hi - hi == 0.0 and m2 - m2 != 0.0
         row["count"] = count
         row["mean"] = mean + 0.0
         row["m2"] = m2
         row["minimum"] = lo + 0.0
         row["maximum"] = hi + 0.0
         row["omitted"] = total - count
+    return overflowed
