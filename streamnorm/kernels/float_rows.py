@@ -36,10 +36,10 @@ __all__ = [
     "add_rows_where",
 ]
 
-SHIFT, S1, S2, LOW, HIGH, NUMBERS, INFINITE, NANS = range(8)
+SHIFT, LOW, HIGH, S1, S2, NUMBERS, INFINITE, NANS = range(8)
 FIELDS = 8
-"""Fields of `acc`: the shift; sums of ``x - shift`` and of its square over finite values; smallest
-and largest value; how many are finite, infinite, NaN."""
+"""Fields of `acc`: the shift; smallest and largest value; and what is added up: ``x - shift`` and
+its square over finite values, how many are finite, infinite, NaN."""
 
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()

@@ -90,8 +90,10 @@ def measure_boxes(
         stages.empty(state)
         # Not a literal, of which Numba would compile a version of its own.
         start = np.int64(0)
-        stop = min(max(box["tile"], FIRST_LINES), box["lines"])
-        while start < box["lines"]:
+        lines = box["lines"]
+        stop = box["tile"] if box["tile"] > FIRST_LINES else FIRST_LINES
+        while start < lines:
+            stop = stop if stop < lines else lines
             for _ in range(2):
                 stages.set_shift(acc, lane_owners, shift)
                 _read(box, start, stop, lanes, x.itemsize, masked, context)
@@ -100,7 +102,7 @@ def measure_boxes(
                     break
             stages.close(stage, state, shift)
             start = stop
-            stop = min(stages.GROWTH * stop, box["lines"])
+            stop *= stages.GROWTH
         first = box["first"]
         here = rows[box["row"], first : first + channels]
         if stages.write(state, box["each"], omit, here):

@@ -100,7 +100,7 @@ def set_shift(acc: Array, owners: Array, shift: Array) -> None:
             acc[here + SHIFT, lane] = shift[0, c] if c >= 0 else 0.0
             acc[here + LOW, lane] = np.inf
             acc[here + HIGH, lane] = -np.inf
-            for field in (S1, S2, NUMBERS, INFINITE, NANS):
+            for field in range(S1, FIELDS):
                 acc[here + field, lane] = 0.0
 
 
@@ -111,7 +111,7 @@ def fold(acc: Array, owners: Array, shift: Array, stage: Array) -> None:
         stage[SHIFT, c] = shift[0, c]
         stage[LOW, c] = np.inf
         stage[HIGH, c] = -np.inf
-        for field in (S1, S2, NUMBERS, INFINITE, NANS):
+        for field in range(S1, FIELDS):
             stage[field, c] = 0.0
     lanes = acc.shape[1]
     for panel in range(acc.shape[0] // FIELDS):
@@ -123,7 +123,7 @@ def fold(acc: Array, owners: Array, shift: Array, stage: Array) -> None:
                     stage[LOW, c] = acc[here + LOW, lane]
                 if acc[here + HIGH, lane] > stage[HIGH, c]:
                     stage[HIGH, c] = acc[here + HIGH, lane]
-                for field in (S1, S2, NUMBERS, INFINITE, NANS):
+                for field in range(S1, FIELDS):
                     stage[field, c] += acc[here + field, lane]
 
 
@@ -138,7 +138,8 @@ def cancelled(stage: Array, state: Array, shift: Array) -> bool:
         n = stage[NUMBERS, c]
         if n > 0.0 and stage[LOW, c] != stage[HIGH, c]:
             lost = stage[S1, c] * (stage[S1, c] / n)
-            left = max(stage[S2, c] - lost, 0.0)
+            left = stage[S2, c] - lost
+            left = left if left > 0.0 else 0.0
             before = state[COUNT, c] if state[MEAN, c] == stage[SHIFT, c] else 0.0
             bad |= lost > GROWTH * (left + lost * (before / (before + n)))
     for c in range(stage.shape[1]):

@@ -42,12 +42,17 @@ def reader(visit: Callable[..., None]) -> Any:
         # A tile of one panel is a plain stream; of several, all of it is in use until its end.
         ahead = tile * step if panels > 1 else AHEAD_BYTES // itemsize
         for repeat in range(start // lines, -(-stop // lines)):
-            end = min(stop - repeat * lines, lines)
+            end = stop - repeat * lines
+            end = end if end < lines else lines
             for group in range(box["groups"]):
                 base = box["start"] + repeat * box["repeat_step"] + group * box["group_step"]
-                row = max(start - repeat * lines, 0)
+                row = start - repeat * lines
+                row = row if row > 0 else 0
                 while row < end:
-                    taken = min(tile, min(end, rows) - row) if row < rows else 1
+                    taken = 1
+                    if row < rows:
+                        taken = (end if end < rows else rows) - row
+                        taken = taken if taken < tile else tile
                     width = box["width"] if row < rows else box["tail"]
                     at = base + row * step
                     # Shares of the next tile in the order of memory: the processor then sees one
@@ -59,7 +64,8 @@ def reader(visit: Callable[..., None]) -> Any:
                         if row < rows and lanes < width < column + lanes:
                             column = width - lanes
                         fetch = line + share * lanes
-                        filled = min(lanes, width - column)
+                        filled = width - column
+                        filled = filled if filled < lanes else lanes
                         panel = group * panels + p
                         spare = row == rows and rows > 0 and box["per"] == box["width"]
                         begin = at + column if masked else LINE - (lanes - filled) * spare
