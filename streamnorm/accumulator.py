@@ -1,6 +1,8 @@
 """The fold: many batches, one after the other, into one value."""
 
 import threading
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Self
 
 from streamnorm import partial
@@ -22,6 +24,13 @@ from streamnorm.partial import Partial
 __all__ = ["Accumulator", "Stack"]
 
 
+@cache
+def _merge_into() -> Callable[[Partial, Partial], None]:
+    from streamnorm.kernels.compiled import merge_into
+
+    return merge_into
+
+
 class Stack:
     """Partial results in a balanced merge tree of O(log n) memory.
 
@@ -33,14 +42,13 @@ class Stack:
         self._entries: list[tuple[int, Partial]] = []
         self.parts = 0
 
-    def push(self, rows: Partial) -> None:
-        """Add the next part, as measured; `rows` is the stack's from now on."""
-        from streamnorm.kernels.compiled import merge_into
-
+    def push(self, rows: Partial, *, some: bool) -> None:
+        """Add the next part, as measured of `some` values; `rows` is the stack's from now on."""
         self.parts += 1
         # A batch without values gives none to any channel; it must not shift the tree.
-        if not rows.size or not (rows[0]["count"] or rows[0]["omitted"]):
+        if not some:
             return
+        merge_into = _merge_into()
         rank = 0
         while self._entries and self._entries[-1][0] == rank:
             _, earlier = self._entries.pop()
@@ -123,7 +131,7 @@ class Accumulator:
         with self._turn:
             done = measure_partial(batch, self._channel_axis, self._nan_policy, mask, self._threads)
             self._accept(done, shape_of(batch))
-            self._stack.push(done.rows)
+            self._stack.push(done.rows, some=done.some)
         return self
 
     @property

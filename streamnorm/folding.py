@@ -61,7 +61,7 @@ class Fold:
                 self.first.append(measured.rows.tobytes())
         self.dtypes[measured.dtype] = None
         self.converted.update(outcome.converted)
-        self.stack.push(measured.rows)
+        self.stack.push(measured.rows, some=measured.some)
 
     def finish(self, plan: Plan, seconds: float) -> Moments:
         """Return the value with its provenance; warn of what the source says of itself.

@@ -7,7 +7,7 @@ reduced one between), pieces of bounded size are cut out and copied one at a tim
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import index
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import Array
+from streamnorm.boxes import Cut
 
 __all__ = ["ChannelAxis", "Layout", "Piece", "kept_axes", "pieces_of"]
 
@@ -34,11 +35,15 @@ class Layout:
     axes : tuple of int
         All axes of the array: the outer reduced ones, the kept ones, the inner reduced ones.
     flipped : tuple of slice
-        An index that makes every reduced axis run forward in memory.
+        An index that makes every reduced axis run forward in memory; empty if all do.
     outer, kept : int
         How many of `axes` are outer, and how many kept.
     channel_shape : tuple of int
         The sizes of the kept axes, in the order in which they were asked for.
+    channels : int
+        Number of channels: the product of `channel_shape`.
+    cuts : dict
+        For every dtype measured so, how the array is cut into boxes; filled by the kernels.
     """
 
     axes: tuple[int, ...]
@@ -46,6 +51,8 @@ class Layout:
     outer: int
     kept: int
     channel_shape: tuple[int, ...]
+    channels: int
+    cuts: dict[str, Cut | None] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, array: Array, channel_axis: ChannelAxis) -> "Layout":
@@ -62,15 +69,12 @@ class Layout:
             channel_axis = tuple(channel_axis)
         return _layout_of(array.shape, array.strides, channel_axis)
 
-    @property
-    def channels(self) -> int:
-        """Number of channels: the product of `channel_shape`."""
-        return math.prod(self.channel_shape)
-
     def arrange(self, array: Array) -> Array:
         """View `array` with its axes in this layout's order."""
-        forward: Any = (*self.flipped, ...)
-        return np.asarray(array[forward].transpose(self.axes))
+        if self.flipped:
+            forward: Any = (*self.flipped, ...)
+            array = array[forward]
+        return array.transpose(self.axes)
 
     def flat(self, arranged: Array) -> Array | None:
         """View an arranged array as (outer, channel, inner), or None where that needs a copy."""
@@ -124,11 +128,11 @@ def _layout_of(
     finest = min((abs(strides[a]) for a in kept if shape[a] > 1), default=0)
     inner = [a for a in reduced if abs(strides[a]) < finest]
     outer = [a for a in reduced if a not in inner]
-    flipped = tuple(
-        slice(None, None, -1 if strides[a] < 0 and a not in kept else 1) for a in range(ndim)
-    )
+    backward = [strides[a] < 0 and a not in kept for a in range(ndim)]
+    flipped = tuple(slice(None, None, -1 if b else 1) for b in backward if any(backward))
     channel_shape = tuple(shape[a] for a in kept)
-    return Layout((*outer, *kept, *inner), flipped, len(outer), len(kept), channel_shape)
+    channels = math.prod(channel_shape)
+    return Layout((*outer, *kept, *inner), flipped, len(outer), len(kept), channel_shape, channels)
 
 
 def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:

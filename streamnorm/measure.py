@@ -1,5 +1,7 @@
 """One array -> one value: the only place where arrays become moments."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -79,29 +81,35 @@ def measure(
 
 
 class Measured(NamedTuple):
-    """A partial result, shape (C,), with what is known of the array behind it."""
+    """A partial result, shape (C,), with what is known of the array behind it, if it had values."""
 
     rows: Partial
     channel_shape: tuple[int, ...]
     dtype: str
+    some: bool
 
 
 def measure_partial(
     batch: Any, channel_axis: ChannelAxis, nan_policy: NanPolicy, mask: Any, workers: int
 ) -> Measured:
     """Measure one array to a partial result, for those who merge many."""
-    # Numba takes a fifth of a second to import: whoever only merges or shows never pays.
-    from streamnorm.kernels.cpu import measure_array
-
     array, precision, valid = as_array(batch)
     layout = Layout.of(array, channel_axis)
     if mask is not None:
         given = _broadcast(mask, array)
         valid = given if valid is None else valid & given
-    rows = measure_array(array, layout, precision, valid, nan_policy == "omit", workers)
+    rows = _kernel()(array, layout, precision, valid, nan_policy == "omit", workers)
     if nan_policy == "raise":
         _refuse_nan(rows)
-    return Measured(rows, layout.channel_shape, precision.name)
+    return Measured(rows, layout.channel_shape, precision.name, array.size > 0)
+
+
+@cache
+def _kernel() -> Callable[..., Partial]:
+    # Numba takes a fifth of a second to import: whoever only merges or shows never pays.
+    from streamnorm.kernels.cpu import measure_array
+
+    return measure_array
 
 
 def meta_of(channel_shape: tuple[int, ...]) -> Meta:

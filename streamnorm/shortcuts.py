@@ -69,7 +69,7 @@ class _Averages:
         self.variance_sum = self.variance_sum + variance
         for size in self.sizes:
             batch = self.batches.setdefault(size, Stack())
-            batch.push(rows.copy())
+            batch.push(rows.copy(), some=True)
             if batch.parts == size:
                 self._close(size, rows.size)
 

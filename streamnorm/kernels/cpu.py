@@ -53,7 +53,11 @@ def measure_array(
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
     turn = np.zeros(2, np.int64)
     share = _work(arranged, mask, cut, turn, precision, omit, rows)
-    threads.spread(share, min(workers, len(cut.boxes)) if len(cut.boxes) >= _FEWEST_BOXES else 1)
+    boxes = len(cut.boxes)
+    if workers == 1 or boxes < _FEWEST_BOXES:
+        share()
+    else:
+        threads.spread(share, min(workers, boxes))
     merged = _merged(rows)
     if turn[1]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
@@ -122,15 +126,17 @@ def _cut(arranged: Array, mask: Array | None, layout: Layout, precision: Precisi
     size = arranged.itemsize
     if not arranged.flags.aligned or not arranged.dtype.isnative:
         return None
-    if precision.summed is Summed.CENTRED:
+    if mask is not None and tuple(s * size for s in mask.strides) != arranged.strides:
         return None
-    strides = arranged.strides
-    if mask is not None and tuple(s * size for s in mask.strides) != strides:
-        return None
-    steps = strides if size == 1 else tuple(stride // size for stride in strides)
-    return boxes_of(
-        arranged.shape, steps, layout.outer, layout.kept, LINE // precision.bits.itemsize
-    )
+    if precision.name not in layout.cuts:
+        steps = tuple(stride // size for stride in arranged.strides)
+        lanes = LINE // precision.bits.itemsize
+        layout.cuts[precision.name] = (
+            None
+            if precision.summed is Summed.CENTRED
+            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes)
+        )
+    return layout.cuts[precision.name]
 
 
 def _native(piece: Array) -> Array:
@@ -144,7 +150,8 @@ def _memory(array: Array, precision: Precision) -> Array:
     else:
         last = sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True))
         flat = as_strided(array, (last // array.itemsize + 1,), (array.itemsize,))
-    flat = flat.view(precision.bits)
+    if flat.dtype != precision.bits:
+        flat = flat.view(precision.bits)
     # Kernels are compiled once, for read-only arrays: any array can be viewed as one.
     flat.flags.writeable = False
     return flat

@@ -89,7 +89,7 @@ def measure_boxes(
         context = (pointer(x), truth, masked, pointer(acc), pointer(wary))
         stages.empty(state)
         # Not a literal, of which Numba would compile a version of its own.
-        start = np.int64(0)
+        start: Any = np.int64(0)
         lines = box["lines"]
         stop = box["tile"] if box["tile"] > FIRST_LINES else FIRST_LINES
         while start < lines:
@@ -102,7 +102,7 @@ def measure_boxes(
                     break
             stages.close(stage, state, shift)
             start = stop
-            stop *= stages.GROWTH
+            stop = stages.GROWTH * stop
         first = box["first"]
         here = rows[box["row"], first : first + channels]
         if stages.write(state, box["each"], omit, here):
