@@ -277,16 +277,17 @@ def _spans(grid: _Grid, most: int, row: int) -> list[tuple[range, range, int]]:
     repeats, rows = grid.repeats[0], grid.rows[0]
     one = max(1, rows * row + grid.tail * row // grid.width)
     if one <= most:
-        step = most // one
-        return [
-            (range(i, min(i + step, repeats)), range(rows), grid.tail)
-            for i in range(0, repeats, step)
-        ]
-    step = max(1, most // row)
-    pieces = [range(i, min(i + step, rows)) for i in range(0, rows, step)] or [range(0)]
+        return [(piece, range(rows), grid.tail) for piece in _evenly(repeats, most // one)]
+    pieces = _evenly(rows, max(1, most // row)) or [range(0)]
     last = pieces[-1]
     return [
         (range(i, i + 1), piece, grid.tail if piece is last else 0)
         for i in range(repeats)
         for piece in pieces
     ]
+
+
+def _evenly(size: int, most: int) -> list[range]:
+    """Cut into the fewest pieces of at most `most`, about equally long: threads share them well."""
+    step = -(-size // max(1, -(-size // most)))
+    return [range(i, min(i + step, size)) for i in range(0, size, max(1, step))]
