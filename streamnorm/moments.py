@@ -397,10 +397,13 @@ def merge(parts: Iterable[Moments]) -> Moments:
             )
             raise ValueError(msg)
         meta = meta + part.meta
-    rows = np.stack([part._partial for part in listed])  # noqa: SLF001 - its own kind
+    # Bytes: np.stack compares the fields of structured arrays one by one, 5 µs a part.
+    states = (np.ascontiguousarray(part._partial) for part in listed)  # noqa: SLF001 - its own kind
+    rows = np.frombuffer(b"".join(states), PARTIAL).reshape(len(listed), -1)
     # Parts without values must not shift the tree: they would change the last digits.
     some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
-    return Moments.of_partial(partial.merge_tree(rows[some] if some.any() else rows).copy(), meta)
+    rows = rows[some] if some.any() and not some.all() else rows
+    return Moments.of_partial(partial.merge_tree(rows).copy(), meta)
 
 
 def _restore(data: bytes, meta: Meta) -> Moments:
