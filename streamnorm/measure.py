@@ -28,7 +28,7 @@ def measure(
 ) -> Moments:
     """Measure one array.
 
-    One pass over the memory in cache-sized tiles, each a corrected two-pass [1]_, merged pairwise.
+    One pass over the memory, in stages around the mean so far, merged pairwise [1]_.
     The array is neither written nor copied whole.
 
     Parameters

@@ -19,7 +19,7 @@ from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes"]
 
-FIRST_LINES = 64
+FIRST_LINES = 128
 
 
 @jit_part

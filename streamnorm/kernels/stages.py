@@ -1,9 +1,9 @@
 """Compiled: what the lanes of a stage have gathered -> the moments of a box.
 
-A box is read in stages, each seven times as long as all before it. Within a stage every channel's
+A box is read in stages, each three times as long as all before it. Within a stage every channel's
 deviations are from one shift: its mean over the stages before. When a stage is closed, s1**2/n
 cancels in m2 = s2 - s1**2/n (Chan, Golub & LeVeque 1983, eq. 1.7), and the merge with the m values
-before adds s1**2/n * m/(m + n): with n <= 7 m what cancels is at most eight times that, and the
+before adds s1**2/n * m/(m + n): with n <= 3 m what cancels is at most four times that, and the
 error stays relative to the box's m2. Where it is more (the first stage, whose shift is 0; a channel
 with few valid values before), the stage is read once more around its own mean. Nothing is carried
 from box to box.
@@ -38,7 +38,7 @@ __all__ = [
     "write",
 ]
 
-GROWTH = 8
+GROWTH = 4
 COUNT, MEAN, M2, LEAST, MOST, INFINITIES, MISSING = range(7)
 STATES = 7
 """Fields of a box's state, per channel: count, mean and m2 of finite values; extremes; how many
