@@ -24,6 +24,10 @@ def _nchw(table):
     return np.ascontiguousarray(table.reshape(-1, 2, 2, table.shape[1]).transpose(0, 3, 1, 2))
 
 
+def _padded_nhwc(table):
+    return np.pad(table.reshape(-1, 2, 2, table.shape[1]), ((0, 0), (1, 1), (2, 1), (0, 0)))
+
+
 LAYOUTS = (
     View("rows", 1, lambda t: t),
     View("rows, negative axis", -1, lambda t: t),
@@ -38,6 +42,8 @@ LAYOUTS = (
     View("video", 2, lambda t: _nchw(t)[:, None]),
     View("every other", 1, lambda t: np.repeat(t, 2, axis=0)[::2]),
     View("crop", 1, lambda t: np.pad(_nchw(t), ((0, 0), (0, 0), (1, 1), (1, 2)))[:, :, 1:-1, 1:-2]),
+    View("colours of wider pixels", -1, lambda t: np.pad(t, ((0, 0), (0, 1)))[:, :-1]),
+    View("crop of channels last", -1, lambda t: _padded_nhwc(t)[:, 1:-1, 2:-1]),
     View("reversed", 1, lambda t: np.ascontiguousarray(t[::-1])[::-1]),
     View("Fortran order", 1, np.asfortranarray),
     View("big-endian", 1, lambda t: t.astype(t.dtype.newbyteorder(">"))),

@@ -150,11 +150,12 @@ def test_nan_policies(policy, count, omitted, mean):
     np.testing.assert_array_equal(m.mean, mean)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("lane", range(130))
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_bad_value_is_seen_in_every_lane_of_every_kernel(lane, bad):
-    for shape, axis in (((130, 1), 1), ((1, 700), 0), ((40, 3), 1)):
-        x = np.ones(shape, np.float32)
+def test_a_bad_value_is_seen_in_every_lane_of_every_kernel(lane, bad, dtype):
+    for shape, axis in (((130, 1), 1), ((1, 700), 0), ((40, 3), 1), ((1, 130), 1)):
+        x = np.ones(shape, dtype)
         x.flat[lane % x.size] = bad
         m = sn.measure(x, channel_axis=axis)
         hit = (lane % x.size) % shape[axis] if axis else 0
