@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_every_public_object_is_documented():
             assert all(inspect.getdoc(method) for method in own)
 
 
-def fresh(code, **environment):
+def fresh(code, cwd=ROOT, **environment):
     """Run code in a fresh interpreter and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -75,7 +76,7 @@ def fresh(code, **environment):
         text=True,
         check=False,
         env=os.environ | environment,
-        cwd=ROOT,
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -102,14 +103,48 @@ def test_merging_loading_and_showing_need_no_numba(tmp_path):
     assert fresh(code) == "[10] [2.]\n"
 
 
-def test_numba_without_a_place_for_its_cache_still_runs(tmp_path):
-    """No locator fits: neither the source's folder nor the home directory can be written."""
-    code = (
-        "from numba.core import caching;"
-        "caching.CacheImpl._locator_classes = [];"
-        "import streamnorm as sn; print(sn.measure([[1.0], [3.0]]).mean.tolist())"
-    )
-    assert fresh(code) == "[2.0]\n"
+MEASURE = "import streamnorm as sn; print(sn.measure([[1.0], [3.0]]).mean.tolist())"
+
+
+def installed(folder, writable):
+    """Copy the package; a file where the folder for compiled code would be cannot be written to,
+    even by root."""
+    package = folder / "streamnorm"
+    shutil.copytree(ROOT / "streamnorm", package, ignore=shutil.ignore_patterns("__pycache__"))
+    if not writable:
+        (package / "kernels" / "__pycache__").touch()
+    return str(folder)
+
+
+def kernels_in(folder):
+    return sorted(path.name for path in folder.rglob("*.nbc"))
+
+
+def test_kernels_are_cached_beside_the_package_and_loaded_from_there(tmp_path):
+    where = installed(tmp_path / "site", writable=True)
+    assert fresh(MEASURE, tmp_path, PYTHONPATH=where, HOME="/dev/null") == "[2.0]\n"
+    cached = kernels_in(tmp_path)
+    assert cached
+    refuse = f"import numba.core.compiler as c; c.compile_extra = None; {MEASURE}"
+    assert fresh(refuse, tmp_path, PYTHONPATH=where, HOME="/dev/null") == "[2.0]\n"
+    assert kernels_in(tmp_path) == cached
+
+
+def test_kernels_are_cached_at_home_where_the_package_is_read_only(tmp_path):
+    where = installed(tmp_path / "site", writable=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {"PYTHONPATH": where, "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    assert fresh(MEASURE, tmp_path, **places) == "[2.0]\n"
+    assert kernels_in(home)
+    assert not kernels_in(tmp_path / "site")
+
+
+def test_kernels_run_where_neither_package_nor_home_can_be_written(tmp_path):
+    where = installed(tmp_path / "site", writable=False)
+    nowhere = {"PYTHONPATH": where, "HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}
+    assert fresh(MEASURE, tmp_path, **nowhere) == "[2.0]\n"
+    assert not kernels_in(tmp_path)
 
 
 def test_without_torch_the_network_layer_names_its_extra():
