@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.machine import JIT_OFF, LINE, Vectors
+from streamnorm.kernels.machine import JIT_OFF, LINE, Vectors, padded
 
 __all__ = [
     "FIELDS",
@@ -198,11 +198,8 @@ def _add_narrow_rows_plainly(
 ) -> None:  # fmt: skip
     """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
     lanes = LINE // x.itemsize
-    values = np.zeros(rows * lanes, x.dtype)
-    valid = np.zeros(rows * lanes, np.bool_)
-    for r in range(rows):
-        values[r * lanes :][:width] = x[at + r * step :][:width]
-        valid[r * lanes :][:width] = mask[mask_at + r * mask_step :][:width]
+    values = padded(x, at, step, rows, width, lanes)
+    valid = padded(mask, mask_at, mask_step, rows, width, lanes)
     _add_rows_where_plainly(values, flip, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
 
 

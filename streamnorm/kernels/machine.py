@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 
-__all__ = ["JIT_OFF", "LINE", "Vectors", "claim", "item", "pointer", "view"]
+__all__ = ["JIT_OFF", "LINE", "Vectors", "claim", "item", "padded", "pointer", "view"]
 
 # Numba's settings are attributes made at run time.
 JIT_OFF = bool(vars(config)["DISABLE_JIT"])
@@ -78,6 +78,14 @@ def _item_plainly(pointer: Array, index: int) -> Any:
 def _view_plainly(pointer: Array, shape: tuple[int, ...]) -> Array:
     """Return the values behind a pointer as an array that counts no references."""
     return pointer[: np.prod(shape)].reshape(shape)
+
+
+def padded(x: Array, at: int, step: int, rows: int, width: int, lanes: int) -> Array:
+    """Copy rows of `width` values, each padded with zeros to `lanes`; for plain Python only."""
+    copy = np.zeros((rows, lanes), x.dtype)
+    for r in range(rows):
+        copy[r, :width] = x[at + r * step :][:width]
+    return copy.ravel()
 
 
 claim: Any = _claim_plainly if JIT_OFF else _claim
