@@ -170,6 +170,13 @@ def test_both_infinities_make_the_mean_nan_but_are_the_extremes():
     assert (m.minimum[0], m.maximum[0]) == (-np.inf, np.inf)
 
 
+def test_an_infinity_is_the_mean_even_beside_values_whose_squares_overflow():
+    x = np.full((600_000, 1), 1.7e308)
+    x[::2] = -1.5e308
+    x[0] = np.inf
+    assert sn.measure(x).mean.tolist() == [np.inf]
+
+
 def test_raise_names_the_channel_of_a_nan():
     with pytest.raises(ValueError, match=r"NaN in channel\(s\) 1 under"):
         sn.measure([[1.0, np.nan]], nan_policy="raise")

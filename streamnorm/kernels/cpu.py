@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -165,8 +165,9 @@ def measure_block(
         _run_centred(block, valid, omit, out)
         return
     steps = tuple(stride // block.itemsize for stride in block.strides)
-    cut = boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize)
-    if cut is not None and cut.rows:
+    # A contiguous block can always be read where it lies.
+    cut = cast("Cut", boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize))
+    if cut.rows:
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
         turn = np.zeros(2, np.int64)
         _work(block, valid, cut, turn, precision, omit, rows)()

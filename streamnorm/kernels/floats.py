@@ -23,27 +23,18 @@ FIRST_LINES = 128
 
 
 @jit_part
-def _add_warily(context: Any, lanes: int, strip: Any) -> None:
-    """Add a strip that is masked, narrow, or not finite."""
-    x, truth, masked, acc, _ = context
-    panel, at, step, rows, width, fetch, spare, begin, stride = strip
-    if width < lanes and (masked or not spare):
-        add_narrow_rows(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
-    else:
-        at -= lanes - width
-        add_rows_where(x, at, step, rows, lanes, fetch, truth, begin, stride, acc, panel)
-
-
-@jit_part
 def _visit(context: Any, lanes: int, strip: Any) -> None:
     """Add a strip in the quickest way that is right for it."""
-    x, _, masked, acc, wary = context
-    panel, at, step, rows, width, fetch, _, _, _ = strip
-    quick = width == lanes and not masked and item(wary, 0) == 0.0
+    x, truth, acc, wary = context
+    panel, at, step, rows, width, fetch, plain, begin, stride = strip
+    quick = plain and item(wary, 0) == 0.0
     if not (quick and add_rows(x, at, step, rows, fetch, acc, panel)):
         if quick:
             view(wary, (1,))[0] = 1.0
-        _add_warily(context, lanes, strip)
+        if width < lanes:
+            add_narrow_rows(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
+        else:
+            add_rows_where(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
 
 
 _read = walk.reader(_visit)
@@ -86,7 +77,7 @@ def measure_boxes(
         state = np.empty((stages.STATES, channels))
         shift = np.zeros((1, channels))
         wary = np.zeros((1, 1))
-        context = (pointer(x), truth, masked, pointer(acc), pointer(wary))
+        context = (pointer(x), truth, pointer(acc), pointer(wary))
         stages.empty(state)
         # Not a literal, of which Numba would compile a version of its own.
         start: Any = np.int64(0)

@@ -56,25 +56,15 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
 
 
 @jit_part
-def _add_warily(context: Any, lanes: int, strip: Any) -> None:
-    """Add a strip that is masked or narrow."""
-    x, truth, masked, flip, acc = context
-    panel, at, step, rows, width, fetch, spare, begin, stride = strip
-    if width < lanes and (masked or not spare):
+def _visit(context: Any, lanes: int, strip: Any) -> None:
+    x, truth, flip, acc = context
+    panel, at, step, rows, width, fetch, plain, begin, stride = strip
+    if plain:
+        add_rows(x, flip, at, step, rows, fetch, acc, panel)
+    elif width < lanes:
         add_narrow_rows(x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
     else:
-        at -= lanes - width
-        add_rows_where(x, flip, at, step, rows, lanes, fetch, truth, begin, stride, acc, panel)
-
-
-@jit_part
-def _visit(context: Any, lanes: int, strip: Any) -> None:
-    x, _, masked, flip, acc = context
-    panel, at, step, rows, width, fetch, _, _, _ = strip
-    if width == lanes and not masked:
-        add_rows(x, flip, at, step, rows, fetch, acc, panel)
-    else:
-        _add_warily(context, lanes, strip)
+        add_rows_where(x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
 
 
 _read = walk.reader(_visit)
@@ -91,7 +81,7 @@ def _measure_box(x: Array, mask: Array, flip: int, box: Any, owners: Array, rows
             acc[panel * FIELDS + LOW, lane] = top
     masked = mask.size > 0
     truth = pointer(mask) if masked else pointer(EDGE)
-    context = (pointer(x), truth, masked, flip, pointer(acc))
+    context = (pointer(x), truth, flip, pointer(acc))
     _read(box, 0, box["lines"], lanes, x.itemsize, masked, context)
     sums = np.zeros((FIELDS, rows.size), np.int64)
     for c in range(rows.size):

@@ -185,7 +185,10 @@ def write(state: Array, total: int, omit: bool, rows: Partial) -> bool:
         if count == 0:
             mean = lo = hi = np.nan
             m2 = 0.0
-        overflowed |= lo - lo == 0.0 and hi - hi == 0.0 and m2 - m2 != 0.0
+        if lo - lo == 0.0 and hi - hi == 0.0 and m2 - m2 != 0.0:
+            # A mean that cannot stand in for an infinity of another box; m2 tells that it is wrong.
+            overflowed = True
+            mean = lo
         row["count"] = count
         row["mean"] = mean + 0.0
         row["m2"] = m2

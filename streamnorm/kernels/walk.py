@@ -19,15 +19,14 @@ it, the first lanes are left out."""
 def reader(visit: Callable[..., None]) -> Any:
     """Compile a function that calls ``visit(context, lanes, strip)`` for every strip of some lines.
 
-    `visit` is compiled into the loops: to call a function with arrays costs as much as 16 rows,
-    and a table of strips as much as a tenth of the reading. `context` is what it needs, a tuple;
-    a strip is a tuple too: which panel, where in memory, how far from row to row, how many rows,
-    how many values of a row, from where to prefetch meanwhile, whether the values before it are of
-    the same channel, so that they can be read with it and not be counted, and where its mask
-    (`EDGE` if there is none) begins and how far it is from row to row.
+    `context` is what `visit` needs, a tuple. A strip is a tuple too: which panel, where in memory,
+    how far from row to row, how many rows, how many values of a row, from where to prefetch
+    meanwhile, whether every value counts, and where the mask (`EDGE` if there is none) begins and
+    how far it is from row to row.
 
-    The last panel of a row reaches back into the one before rather than be partly empty: the lanes
-    that stand for nothing new have no owner.
+    Rather than be partly empty, the last of several panels reaches back into the one before, in
+    rows and tails alike (its lanes that stand for nothing new have no owner), and the tail of a run
+    into the row before it, whose values are of the same channel and are masked out.
     """
 
     @jit_part
@@ -40,6 +39,7 @@ def reader(visit: Callable[..., None]) -> Any:
         tile = box["tile"]
         panels = box["panels"] // box["groups"]
         # A tile of one panel is a plain stream; of several, all of it is in use until its end.
+        run = rows > 0 and box["per"] == box["width"]
         ahead = tile * step if panels > 1 else AHEAD_BYTES // itemsize
         for repeat in range(start // lines, -(-stop // lines)):
             end = stop - repeat * lines
@@ -61,17 +61,21 @@ def reader(visit: Callable[..., None]) -> Any:
                     share = 0
                     for p in range(-(-width // lanes)):
                         column = p * lanes
-                        if row < rows and lanes < width < column + lanes:
-                            column = width - lanes
-                        fetch = line + share * lanes
+                        if p > 0 and p == panels - 1:
+                            column = box["width"] - lanes
                         filled = width - column
                         filled = filled if filled < lanes else lanes
-                        panel = group * panels + p
-                        spare = row == rows and rows > 0 and box["per"] == box["width"]
-                        begin = at + column if masked else LINE - (lanes - filled) * spare
+                        begin = at + column if masked else LINE
                         stride = step if masked else 0
+                        if filled < lanes and not masked and run and row == rows:
+                            begin = LINE - (lanes - filled)
+                            column -= lanes - filled
+                            filled = lanes
+                        fetch = line + share * lanes
+                        plain = begin == LINE and not masked and filled == lanes
                         strip = (
-                            panel, at + column, step, taken, filled, fetch, spare, begin, stride
+                            group * panels + p, at + column, step, taken, filled, fetch, plain,
+                            begin, stride,
                         )  # fmt: skip
                         visit(context, lanes, strip)
                         share += taken
