@@ -38,11 +38,15 @@ BOX_VALUES = 1 << 18
 _FEWEST_ROWS = 2048
 """But at least this many of each channel: its partial has 48 bytes, and closing has its price."""
 _SHORT_RUN = 256
+"""Shorter runs of a channel are read side by side with the others: a tail would cost more."""
 _MOST_LANES = 4096
+"""Lanes in a box, whose sums then stay in the second-level cache; wide tables are read in parts."""
 _WIDEST_ROW = 512
+"""Values in a row made of units side by side."""
 _TILE_LINES = 256
 _FEWEST_TILE_ROWS = 16
 MOST_TILE_ROWS = 256
+"""Cache lines in a tile, and the bounds of its rows: sums of one call stay short and in range."""
 _DENSE = 2
 """Units with gaps up to their own size are read together with the gaps: the cache lines are the
 same."""
@@ -200,23 +204,25 @@ def _cut(grid: _Grid, lanes: int) -> Cut:
     spans = _spans(grid, max(BOX_VALUES, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
     tile = _tile(widest, lanes)
     boxes = []
-    tables: dict[int, NDArray[np.int64]] = {}
+    tables: list[NDArray[np.int64]] = []
+    table_of: dict[int, int] = {}
     for first in range(0, grid.channels, most):
         part = _part(grid, first, min(first + most, grid.channels))
         start = first * (grid.per if grid.groups[0] == 1 else grid.groups[1])
-        if part.channels not in tables:
-            tables[part.channels] = _owners(part, lanes)
-        owners = sum(t.size for n, t in tables.items() if n > part.channels)
+        if part.channels not in table_of:
+            table_of[part.channels] = sum(table.size for table in tables)
+            tables.append(_owners(part, lanes))
         for row, (repeats, rows, tail) in enumerate(spans):
             at = start + repeats.start * grid.repeats[1] + rows.start * grid.rows[1]
             each = len(repeats) * (len(rows) * part.each(part.width) + part.each(tail))
             boxes.append(
                 (at, len(repeats), grid.repeats[1], *part.groups, len(rows), grid.rows[1],
-                 part.width, tail, part.period, part.per, part.channels, first, row, each, owners,
+                 part.width, tail, part.period, part.per, part.channels, first, row, each,
+                 table_of[part.channels],
                  len(repeats) * (len(rows) + (tail > 0)), tile,
                  part.groups[0] * -(-part.width // lanes))
             )  # fmt: skip
-    return Cut(np.array(boxes, BOX), np.concatenate(list(tables.values())), len(spans))
+    return Cut(np.array(boxes, BOX), np.concatenate(tables), len(spans))
 
 
 def _tile(grid: _Grid, lanes: int) -> int:
@@ -255,7 +261,8 @@ def _channels_in_a_box(grid: _Grid, lanes: int) -> int:
     else:
         return grid.channels
     size = -(-grid.channels // -(-grid.channels // most))
-    return size if grid.groups[0] > 1 else -(-size // lanes) * lanes
+    # Whole vectors, where a lane is a channel.
+    return -(-size // lanes) * lanes if grid.groups[0] == 1 and grid.per == 1 else size
 
 
 def _part(grid: _Grid, first: int, last: int) -> _Grid:

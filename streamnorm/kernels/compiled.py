@@ -7,7 +7,7 @@ import numba
 
 from streamnorm.partial import Partial, mean_formula, pair_formula
 
-__all__ = ["add_fields", "jit", "jit_part", "merge_into", "merge_rows", "merge_two"]
+__all__ = ["jit", "jit_part", "merge_into", "merge_rows", "merge_two"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -37,33 +37,27 @@ def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:
     return if_true if condition else if_false
 
 
-merge_two = jit_part(mean_formula(jit_part(_choose)))
-merge_one = jit_part(pair_formula(jit_part(_choose), merge_two))
-
-
-@jit_part
-def add_fields(row: Any, n: Any, mean: Any, m2: Any, lo: Any, hi: Any, om: Any) -> None:
-    """Merge the six fields of a partial result into one channel's `row` in place."""
-    n, mean, m2, lo, hi, om = merge_one(
-        row["count"], row["mean"], row["m2"], row["minimum"], row["maximum"], row["omitted"],
-        n, mean, m2, lo, hi, om,
-    )  # fmt: skip
-    row["count"] = n
-    row["mean"] = mean
-    row["m2"] = m2
-    row["minimum"] = lo
-    row["maximum"] = hi
-    row["omitted"] = om
+_select = jit_part(_choose)
+merge_two = jit_part(mean_formula(_select))
+_merge_pair = jit_part(pair_formula(_select, merge_two))
 
 
 @jit
 def merge_into(total: Partial, rows: Partial) -> None:
     """Merge `rows` into `total` in place, ``total + rows``, both of shape (C,)."""
     for c in range(total.size):
+        a = total[c]
         b = rows[c]
-        add_fields(
-            total[c], b["count"], b["mean"], b["m2"], b["minimum"], b["maximum"], b["omitted"]
-        )
+        n, mean, m2, lo, hi, om = _merge_pair(
+            a["count"], a["mean"], a["m2"], a["minimum"], a["maximum"], a["omitted"],
+            b["count"], b["mean"], b["m2"], b["minimum"], b["maximum"], b["omitted"],
+        )  # fmt: skip
+        a["count"] = n
+        a["mean"] = mean
+        a["m2"] = m2
+        a["minimum"] = lo
+        a["maximum"] = hi
+        a["omitted"] = om
 
 
 @jit

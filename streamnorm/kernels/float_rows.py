@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
@@ -43,7 +43,6 @@ its square over finite values, how many are finite, infinite, NaN."""
 
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()
-_I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _LARGEST_HALF = 65504.0
@@ -192,14 +191,11 @@ def _add_rows(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0].dtype
         words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
-        data = arguments[0]
-        at, step, rows, fetch = arguments[1:5]
+        data, at, step, rows, fetch = arguments[:5]
         place = _Panel(words, arguments[5], arguments[6])
         sums = _Sums(words, _compared(words, kind))
         shift = place.load(SHIFT)
-        with cgutils.for_range(builder, rows, intp=_I64) as loop:
-            words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-            raw = words.load(data, builder.add(at, builder.mul(loop.index, step)))
+        with words.rows(data, at, step, rows, fetch) as (_row, raw):
             value, number = _values(words, kind, raw, special=False)
             sums.add(value, builder.fsub(number, shift))
         fine = sums.are_finite(half=kind == types.int16)
@@ -229,12 +225,8 @@ def _rows_where(narrow: bool) -> Any:
             sums = _CountingSums(words, _compared(words, kind))
             shift = place.load(SHIFT)
             there = words.first(width) if narrow else None
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
-                words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-                raw = words.load(data, builder.add(at, builder.mul(loop.index, step)), there)
-                row = builder.add(mask_at, builder.mul(loop.index, mask_step))
-                byte = words.load(truth, row, there)
-                valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
+            with words.rows(data, at, step, rows, fetch, there) as (row, raw):
+                valid = words.truth(truth, mask_at, mask_step, row, there)
                 value, number = _values(words, kind, raw, special=True)
                 sums.count(value, builder.fsub(number, shift), valid)
             sums.add_to(place)

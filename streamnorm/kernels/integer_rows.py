@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
@@ -109,9 +109,7 @@ def _add_rows(
         place = _Panel(words, arguments[6], arguments[7])
         sums = _Sums(words, bits)
         signs = words.splat(builder.trunc(arguments[1], ir.IntType(bits)))
-        with cgutils.for_range(builder, rows, intp=_I64) as loop:
-            words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-            raw = words.load(data, builder.add(at, builder.mul(loop.index, step)))
+        with words.rows(data, at, step, rows, fetch) as (_row, raw):
             sums.add(builder.xor(raw, signs))
         sums.add_to(place)
         place.add(VALID, words.splat(rows))
@@ -139,12 +137,8 @@ def _rows_where(narrow: bool) -> Any:
             count = words.variable(short, 0)
             signs = words.splat(builder.trunc(flip, ir.IntType(bits)))
             there = words.first(width) if narrow else None
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
-                words.prefetch(data, builder.add(fetch, builder.mul(loop.index, _I64(words.width))))
-                raw = words.load(data, builder.add(at, builder.mul(loop.index, step)), there)
-                row = builder.add(mask_at, builder.mul(loop.index, mask_step))
-                byte = words.load(truth, row, there)
-                valid = builder.icmp_unsigned("!=", byte, words.constant(byte.type, 0))
+            with words.rows(data, at, step, rows, fetch, there) as (row, raw):
+                valid = words.truth(truth, mask_at, mask_step, row, there)
                 sums.add(builder.xor(raw, signs), valid)
                 words.update(count, partial(builder.add, builder.zext(valid, short)))
             sums.add_to(place)

@@ -5,7 +5,8 @@ nor vectorises minima of floats. The row kernels therefore say their vectors the
 portable vector types: LLVM splits them into whatever the processor has.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -138,6 +139,26 @@ class Vectors:
         name = f"llvm.masked.load.v{self.width}{letter}{8 * alignment}.p0"
         zero = self.constant(self.of(element), 0)
         return self.call(name, zero.type, [pointer, _WORD(alignment), where, zero])
+
+    @contextmanager
+    def rows(
+        self, data: Any, at: Any, step: Any, count: Any, fetch: Any, where: Any = None
+    ) -> Iterator[tuple[Any, Any]]:
+        """Loop over `count` rows, `step` values apart; gives each one's number and its values.
+
+        Meanwhile as many rows, one behind the other, are brought into the cache from `fetch` on.
+        """
+        builder = self.builder
+        with cgutils.for_range(builder, count, intp=_INDEX) as loop:
+            self.prefetch(data, builder.add(fetch, builder.mul(loop.index, _INDEX(self.width))))
+            index = builder.add(at, builder.mul(loop.index, step))
+            yield loop.index, self.load(data, index, where)
+
+    def truth(self, mask: Any, at: Any, step: Any, row: Any, where: Any) -> Any:
+        """Return which lanes of a row a mask of bytes lets count."""
+        index = self.builder.add(at, self.builder.mul(row, step))
+        byte = self.load(mask, index, where)
+        return self.builder.icmp_unsigned("!=", byte, self.constant(byte.type, 0))
 
     def first(self, count: Any) -> Any:
         """Return a condition that holds in the first `count` lanes."""
