@@ -16,6 +16,7 @@ ROOMS = (
     ("moments", "origin"),
     ("normalize", "state"),
     ("kernels.compiled", "kernels.machine", "kernels.reference", "threads"),
+    ("kernels.vectors",),
     ("kernels.float_rows", "kernels.integer_rows", "kernels.walk"),
     ("kernels.stages",),
     ("kernels.floats", "kernels.integers"),

@@ -19,7 +19,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.machine import JIT_OFF, LINE, Vectors, padded
+from streamnorm.kernels.machine import JIT_OFF, LINE, padded
+from streamnorm.kernels.vectors import Vectors
 
 __all__ = [
     "FIELDS",
