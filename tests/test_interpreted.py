@@ -37,3 +37,8 @@ def test_a_stream_is_the_merge_of_its_batches():
     for batch in batches:
         accumulator.update(batch)
     assert accumulator.moments == sn.merge(sn.measure(batch) for batch in batches)
+
+
+def test_helpers_do_a_part_of_the_work():
+    x = np.random.default_rng(0).normal(20, 9, (2**19, 2))
+    assert sn.measure(x, threads=3) == sn.measure(x, threads=1)

@@ -1,7 +1,6 @@
 """One array on the CPU -> one partial result: cut in boxes, each measured by a compiled kernel."""
 
 import itertools
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from streamnorm import partial, threads
 from streamnorm.arrays import Array
 from streamnorm.boxes import Cut, boxes_of
 from streamnorm.dtypes import Precision, Summed, precision_of
-from streamnorm.kernels import floats, integers
+from streamnorm.kernels import crew, floats, integers
 from streamnorm.kernels.compiled import merge_rows
 from streamnorm.kernels.machine import LINE
 from streamnorm.layout import Layout, pieces_of
@@ -52,12 +51,9 @@ def measure_array(
         return partial.empty(layout.channels)
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
     turn = np.zeros(2, np.int64)
-    share = _work(arranged, mask, cut, turn, precision, omit, rows)
+    job = _job(arranged, mask, cut, turn, precision, omit, rows)
     boxes = len(cut.boxes)
-    if workers == 1 or boxes < _FEWEST_BOXES:
-        share()
-    else:
-        threads.spread(share, min(workers, boxes))
+    crew.share(job, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
     merged = _merged(rows)
     if turn[1]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
@@ -170,13 +166,13 @@ def measure_block(
     if cut.rows:
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
         turn = np.zeros(2, np.int64)
-        _work(block, valid, cut, turn, precision, omit, rows)()
+        _job(block, valid, cut, turn, precision, omit, rows).run()
         out[:] = _merged(rows)
         if turn[1]:
             _mend(block, valid, 1, 1, omit, out)
 
 
-def _work(
+def _job(
     array: Array,
     mask: Array | None,
     cut: Cut,
@@ -184,15 +180,14 @@ def _work(
     precision: Precision,
     omit: bool,
     rows: Partial,
-) -> Callable[[], None]:
-    """Return what any number of threads can run to measure the boxes of an array together."""
+) -> crew.Job:
+    """Return the work on the boxes of an array."""
     x = _memory(array, precision)
     truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
-    if precision.summed is Summed.INTEGERS:
-        return lambda: integers.measure_boxes(
-            x, truth, cut.boxes, cut.owners, turn, precision.flip, rows
-        )
-    return lambda: floats.measure_boxes(x, truth, cut.boxes, cut.owners, turn, omit, rows)
+    integral = precision.summed is Summed.INTEGERS
+    kernel = integers if integral else floats
+    how = precision.flip if integral else omit
+    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, how, rows)
 
 
 def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:

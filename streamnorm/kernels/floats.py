@@ -11,18 +11,19 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import stages, walk
-from streamnorm.kernels.compiled import jit, jit_part
+from streamnorm.kernels.compiled import jit, jit_inner
+from streamnorm.kernels.desk import clear, leave, offer, taken, watch
 from streamnorm.kernels.float_rows import FIELDS, add_narrow_rows, add_rows, add_rows_where
-from streamnorm.kernels.machine import LINE, claim, item, pointer, view
+from streamnorm.kernels.machine import LINE, atomic_add, item, pointer, view
 from streamnorm.kernels.walk import EDGE
 from streamnorm.partial import Partial
 
-__all__ = ["measure_boxes"]
+__all__ = ["measure_boxes", "serve"]
 
 FIRST_LINES = 128
 
 
-@jit_part
+@jit_inner
 def _visit(context: Any, lanes: int, strip: Any) -> None:
     """Add a strip in the quickest way that is right for it."""
     x, truth, acc, wary = context
@@ -42,8 +43,9 @@ _read = walk.reader(_visit)
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, omit: bool, rows: Partial
-) -> None:
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, omit: bool, rows: Partial,
+    desk: Array,
+) -> None:  # fmt: skip
     """Measure boxes that nobody has taken yet.
 
     Parameters
@@ -62,11 +64,14 @@ def measure_boxes(
         Leave NaN out (and count them) instead of letting them spread.
     rows : array of PARTIAL, shape (R, C)
         Where results go; what stood there is overwritten.
+    desk : array of int64, shape (DESK,) or (0,)
+        Where to offer the job to helpers; size 0 to do it alone.
     """
+    offer(desk, (x, mask, boxes, owners, turn, rows), int(omit))
     masked = mask.size > 0
     truth = pointer(mask) if masked else pointer(EDGE)
     lanes = LINE // x.itemsize
-    b = claim(turn)
+    b = atomic_add(turn, 0, 1)
     while b < len(boxes):
         box = boxes[b]
         channels = box["channels"]
@@ -98,4 +103,32 @@ def measure_boxes(
         here = rows[box["row"], first : first + channels]
         if stages.write(state, box["each"], omit, here):
             turn[1] = 1
-        b = claim(turn)
+        b = atomic_add(turn, 0, 1)
+    clear(desk)
+
+
+@jit
+def serve(
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, rows: Partial,
+    desk: Array, kind: int, helper: int, seen: int,
+) -> int:  # fmt: skip
+    """Help with jobs on a desk until none has come for a while; gives the state of the last one.
+
+    Parameters
+    ----------
+    x, mask, boxes, owners, turn, rows : array
+        Of the types that `measure_boxes` takes; their values are not looked at.
+    desk, kind, helper, seen
+        As for `streamnorm.kernels.desk.watch`.
+    """
+    job = watch(desk, kind, helper, seen)
+    while job != 0:
+        arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
+        job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
+        measure_boxes(
+            job_x, job_mask, job_boxes, job_owners, job_turn, how != 0, job_rows, desk[:0]
+        )
+        leave(desk, helper)
+        seen = job
+        job = watch(desk, kind, helper, seen)
+    return seen

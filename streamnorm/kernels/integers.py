@@ -10,7 +10,8 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
-from streamnorm.kernels.compiled import jit, jit_part
+from streamnorm.kernels.compiled import jit, jit_inner, jit_part
+from streamnorm.kernels.desk import clear, leave, offer, taken, watch
 from streamnorm.kernels.integer_rows import (
     FIELDS,
     HIGH,
@@ -22,11 +23,11 @@ from streamnorm.kernels.integer_rows import (
     add_rows,
     add_rows_where,
 )
-from streamnorm.kernels.machine import LINE, claim, pointer
+from streamnorm.kernels.machine import LINE, atomic_add, pointer
 from streamnorm.kernels.walk import EDGE
 from streamnorm.partial import Partial
 
-__all__ = ["measure_boxes"]
+__all__ = ["measure_boxes", "serve"]
 
 # notation: n count, s sum, q sum of squares, lo and hi the extremes
 
@@ -55,7 +56,7 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
         row["maximum"] = np.float64(hi - flip)
 
 
-@jit_part
+@jit_inner
 def _visit(context: Any, lanes: int, strip: Any) -> None:
     x, truth, flip, acc = context
     panel, at, step, rows, width, fetch, plain, begin, stride = strip
@@ -102,17 +103,37 @@ def _measure_box(x: Array, mask: Array, flip: int, box: Any, owners: Array, rows
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, rows: Partial
-) -> None:
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, rows: Partial,
+    desk: Array,
+) -> None:  # fmt: skip
     """Measure boxes that nobody has taken yet.
 
     Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for `x`, uint8 or uint16,
     and `flip`: 0, or half of the range where the memory holds signed integers.
     """
-    b = claim(turn)
+    offer(desk, (x, mask, boxes, owners, turn, rows), flip)
+    b = atomic_add(turn, 0, 1)
     while b < len(boxes):
         box = boxes[b]
         first = box["first"]
         here = rows[box["row"], first : first + box["channels"]]
         _measure_box(x, mask, flip, box, owners, here)
-        b = claim(turn)
+        b = atomic_add(turn, 0, 1)
+    clear(desk)
+
+
+@jit
+def serve(
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, rows: Partial,
+    desk: Array, kind: int, helper: int, seen: int,
+) -> int:  # fmt: skip
+    """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does."""
+    job = watch(desk, kind, helper, seen)
+    while job != 0:
+        arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
+        job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
+        measure_boxes(job_x, job_mask, job_boxes, job_owners, job_turn, how, job_rows, desk[:0])
+        leave(desk, helper)
+        seen = job
+        job = watch(desk, kind, helper, seen)
+    return seen

@@ -1,39 +1,156 @@
 """Words of the machine that Numba does not have: pointers, and words that threads share."""
 
+import ctypes
+import math
+import threading
+import time
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import config, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from streamnorm.arrays import Array
 
-__all__ = ["JIT_OFF", "LINE", "claim", "item", "padded", "pointer", "view"]
+__all__ = [
+    "JIT_OFF",
+    "LINE",
+    "WORDS_OF_ARRAY",
+    "atomic_add",
+    "atomic_load",
+    "item",
+    "let_others",
+    "note_arrays",
+    "noted_arrays",
+    "padded",
+    "pointer",
+    "view",
+]
 
 # Numba's settings are attributes made at run time.
 JIT_OFF = bool(vars(config)["DISABLE_JIT"])
 LINE = 64
 """Bytes of a cache line."""
+WORDS_OF_ARRAY = 3
+"""Words that `note_arrays` takes for each."""
 
+_WORD = ir.IntType(32)
 _INDEX = ir.IntType(64)
+_TURN = threading.Lock()
 
 
 @intrinsic
-def _claim(_: Any, counter: Any) -> Any:
+def _atomic_add(_: Any, words: Any, index: Any, amount: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, _INDEX(1), "monotonic")
+        return builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "seq_cst")
 
-    return types.int64(counter), generate
+    return types.int64(words, types.int64, types.int64), generate
 
 
-def _claim_plainly(counter: Array) -> int:
-    """Return ``counter[0]`` and add one to it, as one step for all threads."""
-    taken = int(counter[0])
-    counter[0] += 1
-    return taken
+def _atomic_add_plainly(words: Array, index: int, amount: int) -> int:
+    """Add to ``words[index]``, as one step for all threads; gives what stood there before."""
+    with _TURN:
+        before = int(words[index])
+        words[index] = before + amount
+    return before
+
+
+@intrinsic
+def _atomic_load(_: Any, words: Any, index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.load_atomic(builder.gep(data, [arguments[1]]), "seq_cst", 8)
+
+    return types.int64(words, types.int64), generate
+
+
+def _atomic_load_plainly(words: Array, index: int) -> int:
+    """Return ``words[index]`` as the other threads have left it."""
+    return int(words[index])
+
+
+@intrinsic
+def _let_others(_: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_WORD, [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _let_others_plainly() -> None:
+    """Let another thread run on this processor, if one is waiting for it."""
+    time.sleep(0)
+
+
+@intrinsic
+def _note_arrays(_: Any, words: Any, at: Any, arrays: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(words)(context, builder, arguments[0]).data
+        for k, kind in enumerate(arrays.types):
+            value = builder.extract_value(arguments[2], k)
+            array = context.make_array(kind)(context, builder, value)
+            notes = [builder.ptrtoint(array.data, _INDEX)]
+            notes += cgutils.unpack_tuple(builder, array.shape)  # type: ignore[no-untyped-call]
+            for j, note in enumerate(notes):
+                index = builder.add(arguments[1], _INDEX(WORDS_OF_ARRAY * k + j))
+                builder.store(note, builder.gep(data, [index]))
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, arrays), generate
+
+
+def _note_arrays_plainly(words: Array, at: int, arrays: tuple[Array, ...]) -> None:
+    """Write where arrays of one or two axes lie, and their shapes, from ``words[at]`` on."""
+    for k, array in enumerate(arrays):
+        start = at + WORDS_OF_ARRAY * k
+        words[start : start + 1 + array.ndim] = (array.ctypes.data, *array.shape)
+
+
+@intrinsic
+def _noted_arrays(_: Any, words: Any, at: Any, like: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(words)(context, builder, arguments[0]).data
+        made = []
+        for k, kind in enumerate(like.types):
+            start = builder.add(arguments[1], _INDEX(WORDS_OF_ARRAY * k))
+            notes = [
+                builder.load(builder.gep(data, [builder.add(start, _INDEX(j))]))
+                for j in range(1 + kind.ndim)
+            ]
+            array = context.make_array(kind)(context, builder)
+            itemsize = _INDEX(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+            steps = [itemsize]
+            for size in notes[:1:-1]:
+                steps.insert(0, builder.mul(size, steps[0]))
+            populate_array(  # type: ignore[no-untyped-call]
+                array,
+                data=builder.inttoptr(notes[0], array.data.type),
+                shape=cgutils.pack_array(builder, notes[1:]),  # type: ignore[no-untyped-call]
+                strides=cgutils.pack_array(builder, steps),  # type: ignore[no-untyped-call]
+                itemsize=itemsize,
+                meminfo=None,
+            )
+            made.append(array._getvalue())  # noqa: SLF001 - Numba's own way to say this
+        return context.make_tuple(builder, like, made)
+
+    return like(words, types.int64, like), generate
+
+
+def _noted_arrays_plainly(words: Array, at: int, like: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return the arrays that `note_arrays` wrote down; `like` are arrays of the same types."""
+    made = []
+    for k, sample in enumerate(like):
+        start = at + WORDS_OF_ARRAY * k
+        place, *shape = map(int, words[start : start + 1 + sample.ndim])
+        memory: Any = (ctypes.c_byte * (math.prod(shape) * sample.itemsize)).from_address(place)
+        made.append(np.ndarray(shape, sample.dtype, memory))
+    return tuple(made)
 
 
 @intrinsic
@@ -80,7 +197,11 @@ def padded(x: Array, at: int, step: int, rows: int, width: int, lanes: int) -> A
     return copy.ravel()
 
 
-claim: Any = _claim_plainly if JIT_OFF else _claim
+atomic_add: Any = _atomic_add_plainly if JIT_OFF else _atomic_add
+atomic_load: Any = _atomic_load_plainly if JIT_OFF else _atomic_load
+let_others: Any = _let_others_plainly if JIT_OFF else _let_others
+note_arrays: Any = _note_arrays_plainly if JIT_OFF else _note_arrays
+noted_arrays: Any = _noted_arrays_plainly if JIT_OFF else _noted_arrays
 pointer: Any = _pointer_plainly if JIT_OFF else _pointer
 item: Any = _item_plainly if JIT_OFF else _item
 view: Any = _view_plainly if JIT_OFF else vars(numba)["carray"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.kernels.compiled import jit_part
+from streamnorm.kernels.compiled import jit_inner
 from streamnorm.kernels.machine import LINE
 
 __all__ = ["EDGE", "reader"]
@@ -29,7 +29,7 @@ def reader(visit: Callable[..., None]) -> Any:
     into the row before it, whose values are of the same channel and are masked out.
     """
 
-    @jit_part
+    @jit_inner
     def read(
         box: Any, start: int, stop: int, lanes: int, itemsize: int, masked: bool, context: Any
     ) -> None:

@@ -1,0 +1,186 @@
+"""Threads that help with compiled work: see `streamnorm.kernels.desk` for how they come to it."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from streamnorm.arrays import Array
+from streamnorm.kernels.desk import (
+    DESK,
+    FOR,
+    HELPERS,
+    KIND,
+    MOST_HELPERS,
+    NO_DESK,
+    STATE,
+    clear,
+    leave,
+)
+
+__all__ = ["Job", "share"]
+
+
+class Job(NamedTuple):
+    """Compiled work on arrays that any number of threads can do together.
+
+    Attributes
+    ----------
+    kernel : module
+        `streamnorm.kernels.floats` or `integers`.
+    x, mask, boxes, owners, turn, how, rows
+        What its `measure_boxes` takes.
+    """
+
+    kernel: ModuleType
+    x: Array
+    mask: Array
+    boxes: Array
+    owners: Array
+    turn: Array
+    how: int
+    rows: Array
+
+    def run(self, desk: Array = NO_DESK) -> None:
+        """Do it on the caller's thread, and offer it to those who watch a desk."""
+        kernel, *rest = self
+        kernel.measure_boxes(*rest, desk)
+
+
+class _Crew:
+    """Helpers around one desk.
+
+    Attributes
+    ----------
+    failure : Exception or None
+        What a helper met with while it took part in a job.
+    """
+
+    def __init__(self) -> None:
+        self.desk = np.zeros(DESK, np.int64)
+        self.kinds: list[tuple[Callable[..., int], tuple[Array, ...]]] = []
+        self.failure: Exception | None = None
+        self.closed = False
+        self._numbers: dict[tuple[ModuleType, str], int] = {}
+        self._helpers: list[_Helper] = []
+        self._busy = threading.Lock()
+
+    def share(self, job: Job, helpers: int) -> None:
+        """Do a job with up to so many helpers; alone if they are busy with another."""
+        if not self._busy.acquire(blocking=False):
+            job.run()
+            return
+        try:
+            self.desk[FOR] = helpers, self._kind(job)
+            self._wake(helpers)
+            job.run(self.desk)
+        finally:
+            clear(self.desk)
+            failure, self.failure = self.failure, None
+            self._busy.release()
+        if failure is not None:
+            raise failure
+
+    def _wake(self, helpers: int) -> None:
+        while len(self._helpers) < helpers:
+            helper = _Helper(self, len(self._helpers))
+            try:
+                helper.start()
+            except RuntimeError:
+                # No more threads in this system: those there are do the work.
+                break
+            self._helpers.append(helper)
+        for helper in self._helpers[:helpers]:
+            helper.wake()
+
+    def _kind(self, job: Job) -> int:
+        key = (job.kernel, job.x.dtype.char)
+        number = self._numbers.get(key)
+        if number is None:
+            arrays = (job.x, job.mask, job.boxes, job.owners, job.turn, job.rows)
+            self.kinds.append((job.kernel.serve, tuple(map(_sample, arrays))))
+            number = self._numbers[key] = len(self.kinds) - 1
+        return number
+
+    def close(self) -> None:
+        """Let the helpers go home, and wait until they have gone."""
+        self.closed = True
+        for helper in self._helpers:
+            helper.wake()
+            helper.join()
+
+
+def _sample(array: Array) -> Array:
+    """Return an empty array for which Numba chooses the same compiled function."""
+    sample = np.empty((0, 0)[: array.ndim], array.dtype)
+    sample.flags.writeable = array.flags.writeable
+    return sample
+
+
+class _Helper(threading.Thread):
+    """A thread that does the jobs that lie on its crew's desk."""
+
+    def __init__(self, crew: _Crew, number: int) -> None:
+        super().__init__(name=f"streamnorm-helper-{number}", daemon=True)
+        self.crew = crew
+        self.number = number
+        self.bell = threading.Semaphore(0)
+        self.asleep = False
+
+    def wake(self) -> None:
+        if self.asleep:
+            self.asleep = False
+            self.bell.release()
+
+    def run(self) -> None:
+        seen = 0
+        while not self.crew.closed:
+            seen = self._serve(seen)
+            self.asleep = True
+            if not self._wanted(seen):
+                self.bell.acquire()
+            self.asleep = False
+
+    def _wanted(self, seen: int) -> bool:
+        """Whether a job came, or the crew was closed, before one could know that it is asleep."""
+        desk = self.crew.desk
+        state = int(desk[STATE])
+        open_to_me = state % 2 == 1 and state != seen and self.number < desk[HELPERS]
+        return self.crew.closed or open_to_me
+
+    def _serve(self, seen: int) -> int:
+        desk = self.crew.desk
+        kind = int(desk[KIND])
+        serve, samples = self.crew.kinds[kind]
+        try:
+            return serve(*samples, desk, kind, self.number, seen)
+        except Exception as failure:  # noqa: BLE001 - it is raised on the thread whose job it was
+            self.crew.failure = failure
+            leave(desk, self.number)
+            return seen
+
+
+@cache
+def _crew() -> _Crew:
+    crew = _Crew()
+    # Compiled code must not be running while the interpreter takes itself apart.
+    atexit.register(crew.close)
+    return crew
+
+
+if hasattr(os, "register_at_fork"):
+    # Its threads do not exist in a forked child, which must have a crew of its own.
+    os.register_at_fork(after_in_child=_crew.cache_clear)
+
+
+def share(job: Job, threads: int) -> None:
+    """Do a job on up to so many threads, the caller's among them, and wait until it is done."""
+    if threads == 1:
+        job.run()
+    else:
+        _crew().share(job, min(threads - 1, MOST_HELPERS))
