@@ -130,7 +130,7 @@ class Accumulator:
         """
         with self._turn:
             done = measure_partial(batch, self._channel_axis, self._nan_policy, mask, self._threads)
-            self._accept(done, shape_of(batch))
+            self._accept(done, batch)
             self._stack.push(done.rows, some=done.some)
         return self
 
@@ -154,11 +154,11 @@ class Accumulator:
                 meta = meta.with_pass(self._pass(rows))
             return Moments.of_partial(rows, meta)
 
-    def _accept(self, done: Measured, shape: tuple[int, ...]) -> None:
+    def _accept(self, done: Measured, batch: Any) -> None:
         expected, channels = self._channel_shape, self._channels
         if expected not in (None, done.channel_shape) or channels not in (None, done.rows.size):
             msg = (
-                f"the batch has {done.rows.size} channels (shape {shape}, channel_axis "
+                f"the batch has {done.rows.size} channels (shape {shape_of(batch)}, channel_axis "
                 f"{self._channel_axis}) but this Accumulator holds {expected or channels}; pass "
                 f"another channel_axis or start a new Accumulator"
             )

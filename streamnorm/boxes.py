@@ -44,7 +44,7 @@ _MOST_LANES = 4096
 _WIDEST_ROW = 512
 """Values in a row made of units side by side."""
 _TILE_LINES = 256
-_FEWEST_TILE_ROWS = 16
+_FEWEST_TILE_ROWS = 8
 MOST_TILE_ROWS = 256
 """Cache lines in a tile, and the bounds of its rows: sums of one call stay short and in range."""
 _DENSE = 2

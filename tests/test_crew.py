@@ -18,6 +18,13 @@ BIG = 2**20 + 7
 KINDS = ("float32", "float64", "float16", "uint8", "int16", "int32")
 
 
+def new_crew(monkeypatch):
+    own = crew._Crew()
+    monkeypatch.setattr(crew, "_crew", lambda: own)
+    monkeypatch.setattr(crew, "WORTH_HELPERS", 0)
+    return own
+
+
 def arrays(count, seed):
     """Yield arrays of many dtypes and sizes, each with a thread count."""
     rng = np.random.default_rng(seed)
@@ -64,8 +71,7 @@ def test_what_befalls_a_helper_is_raised_where_the_job_was_given(monkeypatch):
             sn.measure(values, threads=2)
             arrived.wait(1)
 
-    own = crew._Crew()
-    monkeypatch.setattr(crew, "_crew", lambda: own)
+    own = new_crew(monkeypatch)
     monkeypatch.setattr(floats, "serve", fail)
     with pytest.raises(MemoryError, match="of the helper"):
         measure_until_helped()
@@ -76,16 +82,26 @@ def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    own = crew._Crew()
-    monkeypatch.setattr(crew, "_crew", lambda: own)
+    new_crew(monkeypatch)
     monkeypatch.setattr(crew._Helper, "start", refuse)
     values = np.arange(2.0 * BIG).reshape(-1, 2)
     assert sn.measure(values, threads=3) == sn.measure(values, threads=1)
 
 
-def test_helpers_go_to_sleep_and_can_be_woken(monkeypatch):
+def test_one_small_array_calls_no_helpers(monkeypatch):
     own = crew._Crew()
     monkeypatch.setattr(crew, "_crew", lambda: own)
+    values = np.ones((BIG, 2))
+    sn.measure(values, threads=2)
+    assert own._helpers == []
+    for _ in range(crew.WORTH_HELPERS):
+        sn.measure(values, threads=2)
+    assert len(own._helpers) == 1
+    own.close()
+
+
+def test_helpers_go_to_sleep_and_can_be_woken(monkeypatch):
+    own = new_crew(monkeypatch)
     values = np.arange(2.0 * BIG).reshape(-1, 2)
     sn.measure(values, threads=2)
     (helper,) = own._helpers
@@ -133,7 +149,7 @@ def test_a_process_ends_quietly_while_its_helpers_watch(calls):
 
 
 def test_a_process_ends_quietly_while_a_helper_is_still_compiled(tmp_path):
-    done = run(calls=1, NUMBA_CACHE_DIR=str(tmp_path))
+    done = run(calls=8, NUMBA_CACHE_DIR=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -7,7 +7,7 @@ import numba
 
 from streamnorm.partial import Partial, mean_formula, pair_formula
 
-__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_two"]
+__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree", "merge_two"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -53,8 +53,7 @@ merge_two = jit_part(mean_formula(_select))
 _merge_pair = jit_part(pair_formula(_select, merge_two))
 
 
-@jit
-def merge_into(total: Partial, rows: Partial) -> None:
+def _merge_into(total: Partial, rows: Partial) -> None:
     """Merge `rows` into `total` in place, ``total + rows``, both of shape (C,)."""
     for c in range(total.size):
         a = total[c]
@@ -71,11 +70,18 @@ def merge_into(total: Partial, rows: Partial) -> None:
         a["omitted"] = om
 
 
-@jit
-def merge_rows(rows: Partial) -> None:
+merge_into = jit(_merge_into)
+_merge_part = jit_part(_merge_into)
+
+
+def _merge_tree(rows: Partial) -> None:
     """Merge the rows of shape (P, C) into the first, in the tree of `partial.merge_tree`."""
     stride = 1
     while stride < len(rows):
         for i in range(0, len(rows) - stride, 2 * stride):
-            merge_into(rows[i], rows[i + stride])
+            _merge_part(rows[i], rows[i + stride])
         stride *= 2
+
+
+merge_rows = jit(_merge_tree)
+merge_tree = jit_part(_merge_tree)

@@ -54,7 +54,7 @@ def measure_array(
     job = _job(arranged, mask, cut, turn, precision, omit, rows)
     boxes = len(cut.boxes)
     crew.share(job, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
-    merged = _merged(rows)
+    merged: Partial = rows[0].copy()
     if turn[1]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
     return merged
@@ -167,7 +167,7 @@ def measure_block(
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
         turn = np.zeros(2, np.int64)
         _job(block, valid, cut, turn, precision, omit, rows).run()
-        out[:] = _merged(rows)
+        out[:] = rows[0]
         if turn[1]:
             _mend(block, valid, 1, 1, omit, out)
 

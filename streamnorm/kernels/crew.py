@@ -23,7 +23,11 @@ from streamnorm.kernels.desk import (
     leave,
 )
 
-__all__ = ["Job", "share"]
+__all__ = ["WORTH_HELPERS", "Job", "share"]
+
+WORTH_HELPERS = 64
+"""Boxes that a process has had to measure before it gets helpers: to compile what they do takes
+half a second the first time, which whoever measures one small array would wait for in the end."""
 
 
 class Job(NamedTuple):
@@ -49,7 +53,7 @@ class Job(NamedTuple):
     def run(self, desk: Array = NO_DESK) -> None:
         """Do it on the caller's thread, and offer it to those who watch a desk."""
         kernel, *rest = self
-        kernel.measure_boxes(*rest, desk)
+        kernel.measure_boxes(*rest, desk, False)
 
 
 class _Crew:
@@ -68,11 +72,13 @@ class _Crew:
         self.closed = False
         self._numbers: dict[tuple[ModuleType, str], int] = {}
         self._helpers: list[_Helper] = []
+        self._boxes = 0
         self._busy = threading.Lock()
 
     def share(self, job: Job, helpers: int) -> None:
-        """Do a job with up to so many helpers; alone if they are busy with another."""
-        if not self._busy.acquire(blocking=False):
+        """Do a job with up to so many helpers; alone if they are busy, or not worth calling yet."""
+        self._boxes += len(job.boxes)
+        if self._boxes < WORTH_HELPERS or not self._busy.acquire(blocking=False):
             job.run()
             return
         try:

@@ -35,6 +35,7 @@ __all__ = [
     "add_narrow_rows",
     "add_rows",
     "add_rows_where",
+    "largest",
 ]
 
 SHIFT, LOW, HIGH, S1, S2, NUMBERS, INFINITE, NANS = range(8)
@@ -132,19 +133,6 @@ class _Sums:
         words.update(self.low, lambda v: words.smaller(value, v, where))
         words.update(self.high, lambda v: words.larger(value, v, where))
 
-    def are_finite(self, half: bool) -> Any:
-        """Whether no value was NaN or infinite, and no square overflowed."""
-        words, builder = self.words, self.words.builder
-        s2 = builder.load(self.s2)
-        fine = builder.fcmp_ordered("==", builder.fsub(s2, s2), words.constant(s2.type, 0.0))
-        if half:
-            low, high = builder.load(self.low), builder.load(self.high)
-            most = words.constant(low.type, _LARGEST_HALF)
-            least = words.constant(low.type, -_LARGEST_HALF)
-            fine = builder.and_(fine, builder.fcmp_ordered("<=", high, most))
-            fine = builder.and_(fine, builder.fcmp_ordered(">=", low, least))
-        return words.all(fine)
-
     def add_to(self, panel: _Panel) -> None:
         load = self.words.builder.load
         panel.add(S1, load(self.s1))
@@ -199,15 +187,26 @@ def _add_rows(
         with words.rows(data, at, step, rows, fetch) as (_row, raw):
             value, number = _values(words, kind, raw, special=False)
             sums.add(value, builder.fsub(number, shift))
-        fine = sums.are_finite(half=kind == types.int16)
-        with builder.if_then(fine):
-            sums.add_to(place)
-            count = words.splat(builder.uitofp(rows, _F64))
-            place.add(NUMBERS, count)
-        return fine
+        sums.add_to(place)
+        place.add(NUMBERS, words.splat(builder.uitofp(rows, _F64)))
+        return context.get_dummy_value()
 
     index = types.int64
-    return types.boolean(x, index, index, index, index, acc, index), generate
+    return types.void(x, index, index, index, index, acc, index), generate
+
+
+@intrinsic
+def _largest(_: Any, x: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0].dtype
+        return _F64(_LARGEST_HALF if kind == types.int16 else float("inf"))
+
+    return types.float64(x), generate
+
+
+def _largest_plainly(x: Array) -> float:
+    """Return the largest size that `add_rows` can tell from infinity in what it has added."""
+    return float("inf")
 
 
 def _rows_where(narrow: bool) -> Any:
@@ -268,20 +267,22 @@ def _add_plainly(values: Array, valid: Array, acc: Array, panel: int) -> None:
 
 def _add_rows_plainly(
     x: Array, at: int, step: int, rows: int, fetch: int, acc: Array, panel: int
-) -> bool:
+) -> None:
     """Add the lanes from ``x[at + r * step]`` on for r < rows to a panel of `acc`.
 
-    `x` and `acc`, of shape (panels, FIELDS, lanes), are pointers. Gives False, and adds nothing, if
-    a value is NaN or infinite or a square overflows. Meanwhile as many values from `fetch` on are
-    brought into the cache.
+    `x` and `acc`, of shape (panels, FIELDS, lanes), are pointers. All values are taken to be
+    finite: if one is not, or a square overflows, then so is S2, or an extreme is beyond `largest`.
+    Meanwhile as many values from `fetch` on are brought into the cache.
     """
     values = _read(x, at, step, rows)
+    place = acc.reshape(-1, FIELDS, values.shape[1])[panel]
     with np.errstate(all="ignore"):
-        squares = np.square(values - acc.reshape(-1, FIELDS, values.shape[1])[panel, SHIFT]).sum(0)
-    if not np.isfinite(squares).all():
-        return False
-    _add_plainly(values, np.ones(values.shape, bool), acc, panel)
-    return True
+        deviations = values - place[SHIFT]
+        place[S1] += deviations.sum(0)
+        place[S2] += (deviations * deviations).sum(0)
+    place[LOW] = np.fmin(place[LOW], values.min(0))
+    place[HIGH] = np.fmax(place[HIGH], values.max(0))
+    place[NUMBERS] += len(values)
 
 
 def _add_rows_where_plainly(
@@ -308,6 +309,7 @@ def _add_narrow_rows_plainly(
     _add_rows_where_plainly(values, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
 
 
+largest: Any = _largest_plainly if JIT_OFF else _largest
 add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows
 add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows_where(narrow=True)

@@ -1,8 +1,9 @@
 """Compiled kernel for boxes of floats and of 32-bit integers, which float64 holds exactly.
 
-Rows are first taken to be finite. From the first NaN, infinity or overflowing square in a box on,
-they are read with counting. Where squares overflow (float64 beyond 1e154), the sums do too: the
-channel is reported, and measured again by the caller, scaled.
+Values are first taken to be finite. From the first stage of a box on in which one is NaN or
+infinite, or a square overflows, they are read with counting, and that stage once more. Where
+squares overflow (float64 beyond 1e154), the sums do too: the channel is reported, and measured
+again by the caller, scaled.
 """
 
 from typing import Any
@@ -11,10 +12,16 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import stages, walk
-from streamnorm.kernels.compiled import jit, jit_inner
+from streamnorm.kernels.compiled import jit, jit_inner, merge_tree
 from streamnorm.kernels.desk import clear, leave, offer, taken, watch
-from streamnorm.kernels.float_rows import FIELDS, add_narrow_rows, add_rows, add_rows_where
-from streamnorm.kernels.machine import LINE, atomic_add, item, pointer, view
+from streamnorm.kernels.float_rows import (
+    FIELDS,
+    add_narrow_rows,
+    add_rows,
+    add_rows_where,
+    largest,
+)
+from streamnorm.kernels.machine import LINE, atomic_add, pointer
 from streamnorm.kernels.walk import EDGE
 from streamnorm.partial import Partial
 
@@ -28,14 +35,12 @@ def _visit(context: Any, lanes: int, strip: Any) -> None:
     """Add a strip in the quickest way that is right for it."""
     x, truth, acc, wary = context
     panel, at, step, rows, width, fetch, plain, begin, stride = strip
-    quick = plain and item(wary, 0) == 0.0
-    if not (quick and add_rows(x, at, step, rows, fetch, acc, panel)):
-        if quick:
-            view(wary, (1,))[0] = 1.0
-        if width < lanes:
-            add_narrow_rows(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
-        else:
-            add_rows_where(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
+    if plain and not wary:
+        add_rows(x, at, step, rows, fetch, acc, panel)
+    elif width < lanes:
+        add_narrow_rows(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
+    else:
+        add_rows_where(x, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
 
 
 _read = walk.reader(_visit)
@@ -44,9 +49,9 @@ _read = walk.reader(_visit)
 @jit
 def measure_boxes(
     x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, omit: bool, rows: Partial,
-    desk: Array,
+    desk: Array, helping: bool,
 ) -> None:  # fmt: skip
-    """Measure boxes that nobody has taken yet.
+    """Measure boxes, and merge their rows of results into the first.
 
     Parameters
     ----------
@@ -65,7 +70,9 @@ def measure_boxes(
     rows : array of PARTIAL, shape (R, C)
         Where results go; what stood there is overwritten.
     desk : array of int64, shape (DESK,) or (0,)
-        Where to offer the job to helpers; size 0 to do it alone.
+        Where to offer the job to helpers; size 0 to do it alone, or to help.
+    helping : bool
+        Only measure boxes that nobody has taken yet; to merge is for whom the job belongs to.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), int(omit))
     masked = mask.size > 0
@@ -81,20 +88,22 @@ def measure_boxes(
         stage = np.empty((FIELDS, channels))
         state = np.empty((stages.STATES, channels))
         shift = np.zeros((1, channels))
-        wary = np.zeros((1, 1))
-        context = (pointer(x), truth, pointer(acc), pointer(wary))
         stages.empty(state)
-        # Not a literal, of which Numba would compile a version of its own.
+        # Not literals, of which Numba would compile versions of their own.
         start: Any = np.int64(0)
+        wary: Any = np.bool_(False)
         lines = box["lines"]
         stop = box["tile"] if box["tile"] > FIRST_LINES else FIRST_LINES
         while start < lines:
             stop = stop if stop < lines else lines
-            for _ in range(2):
+            for _ in range(3):
                 stages.set_shift(acc, lane_owners, shift)
+                context = (pointer(x), truth, pointer(acc), wary)
                 _read(box, start, stop, lanes, x.itemsize, masked, context)
                 stages.fold(acc, lane_owners, shift, stage)
-                if not stages.cancelled(stage, state, shift):
+                if not wary and stages.not_finite(stage, largest(x)):
+                    wary = np.bool_(True)
+                elif not stages.cancelled(stage, state, shift):
                     break
             stages.close(stage, state, shift)
             start = stop
@@ -104,7 +113,9 @@ def measure_boxes(
         if stages.write(state, box["each"], omit, here):
             turn[1] = 1
         b = atomic_add(turn, 0, 1)
-    clear(desk)
+    if not helping:
+        clear(desk)
+        merge_tree(rows)
 
 
 @jit
@@ -121,12 +132,22 @@ def serve(
     desk, kind, helper, seen
         As for `streamnorm.kernels.desk.watch`.
     """
+    # Not a literal, of which Numba would compile a version of its own.
+    helping: Any = np.bool_(True)
     job = watch(desk, kind, helper, seen)
     while job != 0:
         arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
         job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
         measure_boxes(
-            job_x, job_mask, job_boxes, job_owners, job_turn, how != 0, job_rows, desk[:0]
+            job_x,
+            job_mask,
+            job_boxes,
+            job_owners,
+            job_turn,
+            how != 0,
+            job_rows,
+            desk[:0],
+            helping,
         )
         leave(desk, helper)
         seen = job

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
-from streamnorm.kernels.compiled import jit, jit_inner, jit_part
+from streamnorm.kernels.compiled import jit, jit_inner, jit_part, merge_tree
 from streamnorm.kernels.desk import clear, leave, offer, taken, watch
 from streamnorm.kernels.integer_rows import (
     FIELDS,
@@ -104,9 +104,9 @@ def _measure_box(x: Array, mask: Array, flip: int, box: Any, owners: Array, rows
 @jit
 def measure_boxes(
     x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, rows: Partial,
-    desk: Array,
+    desk: Array, helping: bool,
 ) -> None:  # fmt: skip
-    """Measure boxes that nobody has taken yet.
+    """Measure boxes, and merge their rows of results into the first.
 
     Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for `x`, uint8 or uint16,
     and `flip`: 0, or half of the range where the memory holds signed integers.
@@ -119,7 +119,9 @@ def measure_boxes(
         here = rows[box["row"], first : first + box["channels"]]
         _measure_box(x, mask, flip, box, owners, here)
         b = atomic_add(turn, 0, 1)
-    clear(desk)
+    if not helping:
+        clear(desk)
+        merge_tree(rows)
 
 
 @jit
@@ -128,11 +130,23 @@ def serve(
     desk: Array, kind: int, helper: int, seen: int,
 ) -> int:  # fmt: skip
     """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does."""
+    # Not a literal, of which Numba would compile a version of its own.
+    helping: Any = np.bool_(True)
     job = watch(desk, kind, helper, seen)
     while job != 0:
         arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
         job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
-        measure_boxes(job_x, job_mask, job_boxes, job_owners, job_turn, how, job_rows, desk[:0])
+        measure_boxes(
+            job_x,
+            job_mask,
+            job_boxes,
+            job_owners,
+            job_turn,
+            how,
+            job_rows,
+            desk[:0],
+            helping,
+        )
         leave(desk, helper)
         seen = job
         job = watch(desk, kind, helper, seen)

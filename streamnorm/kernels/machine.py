@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
@@ -21,13 +20,11 @@ __all__ = [
     "WORDS_OF_ARRAY",
     "atomic_add",
     "atomic_load",
-    "item",
     "let_others",
     "note_arrays",
     "noted_arrays",
     "padded",
     "pointer",
-    "view",
 ]
 
 # Numba's settings are attributes made at run time.
@@ -170,25 +167,6 @@ def _pointer_plainly(array: Array) -> Array:
     return array.reshape(-1)
 
 
-@intrinsic
-def _item(_: Any, pointer: Any, index: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(builder.gep(arguments[0], arguments[1:]))
-        return context.data_model_manager[pointer.dtype].from_data(builder, value)
-
-    return pointer.dtype(pointer, types.int64), generate
-
-
-def _item_plainly(pointer: Array, index: int) -> Any:
-    """Return the value at `index` behind a pointer."""
-    return pointer[index]
-
-
-def _view_plainly(pointer: Array, shape: tuple[int, ...]) -> Array:
-    """Return the values behind a pointer as an array that counts no references."""
-    return pointer[: np.prod(shape)].reshape(shape)
-
-
 def padded(x: Array, at: int, step: int, rows: int, width: int, lanes: int) -> Array:
     """Copy rows of `width` values, each padded with zeros to `lanes`; for plain Python only."""
     copy = np.zeros((rows, lanes), x.dtype)
@@ -203,5 +181,3 @@ let_others: Any = _let_others_plainly if JIT_OFF else _let_others
 note_arrays: Any = _note_arrays_plainly if JIT_OFF else _note_arrays
 noted_arrays: Any = _noted_arrays_plainly if JIT_OFF else _noted_arrays
 pointer: Any = _pointer_plainly if JIT_OFF else _pointer
-item: Any = _item_plainly if JIT_OFF else _item
-view: Any = _view_plainly if JIT_OFF else vars(numba)["carray"]

@@ -34,6 +34,7 @@ __all__ = [
     "close",
     "empty",
     "fold",
+    "not_finite",
     "set_shift",
     "write",
 ]
@@ -125,6 +126,17 @@ def fold(acc: Array, owners: Array, shift: Array, stage: Array) -> None:
                     stage[HIGH, c] = acc[here + HIGH, lane]
                 for field in range(S1, FIELDS):
                     stage[field, c] += acc[here + field, lane]
+
+
+@jit_part
+def not_finite(stage: Array, largest: float) -> bool:
+    """Whether a stage that was read as finite met something else, or a square overflowed."""
+    found = False
+    for c in range(stage.shape[1]):
+        found |= stage[S2, c] - stage[S2, c] != 0.0
+        if stage[NUMBERS, c] > 0.0:
+            found |= stage[LOW, c] < -largest or stage[HIGH, c] > largest
+    return found
 
 
 @jit_part

@@ -107,8 +107,8 @@ class Vectors:
         per_line = LINE // self.context.get_abi_sizeof(data.type.pointee)
         for ahead in range(0, self.width, per_line):
             pointer = self.builder.gep(data, [self.builder.add(index, _INDEX(ahead))])
-            # For reading, to be kept in every cache, data rather than code.
-            hints = [_WORD(0), _WORD(3), _WORD(1)]
+            # For reading; into the second-level cache, as a tile would not fit the first; data.
+            hints = [_WORD(0), _WORD(1), _WORD(1)]
             place = self.builder.bitcast(pointer, _BYTE.as_pointer())
             self.call("llvm.prefetch.p0", ir.VoidType(), [place, *hints])
 
