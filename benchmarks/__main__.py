@@ -3,7 +3,7 @@
 Prints one table for each question and the bars with their verdicts. ``--quick`` asks the main
 questions on little data in less than a minute. ``--write`` keeps the results:
 benchmarks/results.json, docs/benchmarks.md with its pictures, and the part of README.md between its
-markers.
+markers; with ``--only`` it renews those results and keeps the others.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main():
         content = json.loads(output.read_text()) if output.exists() else None
     if not content:
         return failed or 1
-    report(content, write=options.write)
+    report(content, options)
     return failed
 
 
@@ -47,17 +47,21 @@ def measure(output, only):
     return int(pytest.main(arguments + (["-k", only] if only else [])))
 
 
-def report(content, write):
+def report(content, options):
     """Print tables and verdicts, and keep them if wanted."""
     from benchmarks import plots
-    from benchmarks.report import about, tables, verdicts
-    from benchmarks.results import load, slim
+    from benchmarks.report import about, page, tables, verdicts
+    from benchmarks.results import load, renewed, slim
 
-    path = ROOT / "benchmarks" / "results.json" if write else Path(tempfile.mkstemp(".json")[1])
-    path.write_text(json.dumps(slim(content), indent=1, ensure_ascii=False) + "\n")
+    kept = ROOT / "benchmarks" / "results.json"
+    content = slim(content)
+    if options.write and options.only:
+        content = renewed(json.loads(kept.read_text()), content)
+    path = kept if options.write else Path(tempfile.mkstemp(".json")[1])
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     results = load(path)
     print(tables(results), "## The bars", verdicts(results), about(results), sep="\n\n")
-    if write:
+    if options.write:
         plots.draw(results, FOLDER)
         (FOLDER.parent / "benchmarks.md").write_text(page(results))
         render_readme(results)
@@ -65,30 +69,14 @@ def report(content, write):
         print(f"\nResults as JSON: {path}")
 
 
-def page(results):
-    """Return docs/benchmarks.md."""
-    from benchmarks.report import about, tables, verdicts
-
-    pictures = "\n\n".join(
-        f"![{path.stem}](benchmarks/{path.name})" for path in sorted(FOLDER.glob("*.png"))
-    )
-    return (
-        f"# Benchmarks\n\nWritten by `python -m benchmarks --write`. {about(results)}\n\n"
-        f"## The bars\n\n{verdicts(results)}\n\n{pictures}\n\n{tables(results)}\n"
-    )
-
-
 def render_readme(results):
     """Replace what stands between the markers in README.md."""
-    from benchmarks.report import about, answer
+    from benchmarks.report import BEGIN, END, readme_part
 
     path = ROOT / "README.md"
-    begin, end = "<!-- benchmark -->", "<!-- /benchmark -->"
-    before, _, rest = path.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    picture = "![share of the speed of reading, by layout and dtype](docs/benchmarks/layouts.png)"
-    middle = f"{answer(results, 'stream')}\n\n{picture}\n\n{about(results)}"
-    path.write_text(f"{before}{begin}\n{middle}\n{end}{after}")
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{readme_part(results)}\n{END}{after}")
 
 
 if __name__ == "__main__":

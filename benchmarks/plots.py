@@ -107,7 +107,7 @@ def settings(records):
     axes.imshow(grid, cmap="RdBu", vmin=0.5, vmax=1.5, aspect="auto")
     for (i, j), value in np.ndenumerate(grid):
         axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(cases)), [c.replace(", ", "\n") for c in cases], fontsize=7)
+    axes.set_xticks(range(len(cases)), ["\n".join(c.rsplit(", ", 1)) for c in cases], fontsize=7)
     axes.set_yticks(range(len(records)), [r.row for r in records], fontsize=8)
     axes.set_title("speed, of that with the numbers as they are", fontsize=10)
     axes.tick_params(length=0)

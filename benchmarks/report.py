@@ -19,6 +19,14 @@ QUESTIONS = {
     "settings": "Other numbers in the kernels: share of the speed of reading, one thread",
 }
 
+PICTURES = {
+    "stream": "speed of every runner on a stream of batches, with the error of its std",
+    "layouts": "share of the speed of reading, by layout and dtype",
+    "growth": "time and memory against the number of values, channels and batches",
+    "settings": "speed with other numbers in the kernels",
+}
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
 
 def table(header, rows):
     """Return a Markdown table."""
@@ -141,3 +149,20 @@ def about(results):
         f"Python {machine['python']}, {versions}. Medians of rounds, each in turns with "
         f"a plain read of the same memory by as many threads."
     )
+
+
+def page(results):
+    """Return docs/benchmarks.md."""
+    pictures = "\n\n".join(
+        f"![{what}](benchmarks/{name}.png)" for name, what in PICTURES.items() if results.of(name)
+    )
+    return (
+        f"# Benchmarks\n\nWritten by `python -m benchmarks --write`. {about(results)}\n\n"
+        f"## The bars\n\n{verdicts(results)}\n\n{pictures}\n\n{tables(results)}\n"
+    )
+
+
+def readme_part(results):
+    """Return what stands in README.md between BEGIN and END."""
+    picture = f"![{PICTURES['layouts']}](docs/benchmarks/layouts.png)"
+    return f"{answer(results, 'stream')}\n\n{picture}\n\n{about(results)}"

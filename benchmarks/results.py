@@ -1,6 +1,7 @@
 """The results of one run, as pytest-benchmark wrote them."""
 
 import json
+import operator
 from dataclasses import dataclass, field
 
 
@@ -78,12 +79,30 @@ def slim(content):
     stats = ("median", "min", "iqr", "rounds")
     return {
         "machine_info": content["machine_info"],
-        "datetime": content["datetime"],
         "benchmarks": [
             {
                 "extra_info": one["extra_info"],
                 "stats": {name: one["stats"][name] for name in stats},
+                "measured": content["datetime"][:16],
             }
             for one in content["benchmarks"]
         ],
     }
+
+
+def renewed(kept, content):
+    """Return kept results with those that were measured anew in their places.
+
+    Raises
+    ------
+    ValueError
+        If they are of another machine or other versions: those do not stand side by side.
+    """
+    if kept["machine_info"] != content["machine_info"]:
+        msg = "the kept results are of another machine or other versions; measure all of them anew"
+        raise ValueError(msg)
+    place = operator.itemgetter("question", "row", "column")
+    new = {place(one["extra_info"]): one for one in content["benchmarks"]}
+    kept_places = [place(one["extra_info"]) for one in kept["benchmarks"]]
+    old = dict(zip(kept_places, kept["benchmarks"], strict=True))
+    return content | {"benchmarks": list((old | new).values())}

@@ -68,6 +68,15 @@ def _from_any(batch: Any) -> Array:
 
 
 def _from_tensor(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
+    try:
+        array = tensor.numpy()
+    except (RuntimeError, TypeError):
+        return _from_special(tensor, torch)
+    return array, _precision(array.dtype), None
+
+
+def _from_special(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
+    """View a tensor that torch does not give to NumPy at once, or say why it cannot be."""
     if tensor.layout != torch.strided or tensor.is_quantized:
         msg = (
             f"expected a dense tensor but got layout {tensor.layout}"

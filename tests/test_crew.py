@@ -7,12 +7,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
 
 import streamnorm as sn
 from streamnorm.kernels import crew, floats
+from streamnorm.kernels.desk import ACTIVE, STATE
 
 BIG = 2**20 + 7
 KINDS = ("float32", "float64", "float16", "uint8", "int16", "int32")
@@ -62,7 +64,11 @@ def test_what_befalls_a_helper_is_raised_where_the_job_was_given(monkeypatch):
     values = np.ones((BIG, 2))
     arrived = threading.Event()
 
-    def fail(*_):
+    def fail(*arguments):
+        desk, number = arguments[6], arguments[8]
+        while desk[STATE] % 2 == 0 and not own.closed:
+            time.sleep(0)
+        desk[ACTIVE + number] = 1
         arrived.set()
         raise MemoryError("of the helper")
 
@@ -112,6 +118,31 @@ def test_helpers_go_to_sleep_and_can_be_woken(monkeypatch):
         sn.measure(values, threads=2)
     own.close()
     assert not helper.is_alive()
+
+
+def test_a_helper_that_fails_by_itself_goes_and_changes_nothing(monkeypatch):
+    reported = []
+    own = new_crew(monkeypatch)
+    monkeypatch.setattr(threading, "excepthook", lambda about: reported.append(about.exc_value))
+    monkeypatch.setattr(floats, "serve", lambda *_: 1 // 0)
+    values = np.ones((BIG, 2))
+    alone = sn.measure(values, threads=1)
+    assert sn.measure(values, threads=2) == alone
+    (helper,) = own._helpers
+    helper.join()
+    assert sn.measure(values, threads=2) == alone
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+def test_a_process_can_fork_while_a_helper_is_compiled(tmp_path):
+    fork = """
+import multiprocessing
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    jobs = [pool.apply_async(sn.measure, (np.ones((2**21, 2), "uint8"),)) for _ in range(4)]
+    assert all(job.get(60).count[0] == 2**21 for job in jobs)
+"""
+    done = run(calls=8, after=fork, NUMBA_CACHE_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

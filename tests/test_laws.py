@@ -107,6 +107,12 @@ def test_a_constant_channel_has_its_value_as_mean_and_m2_zero(kit, constant, cut
     assert not np.signbit([total.mean, total.minimum, total.maximum]).any() or constant < 0
 
 
+@pytest.mark.parametrize("threads", [2, 7, 16])
+def test_the_number_of_threads_changes_no_bit_of_what_is_copied_in_pieces(threads):
+    x = np.random.default_rng(0).normal(20, 9, (2**21, 3)).astype(">f4")
+    assert sn.measure(x, threads=threads) == sn.measure(x, threads=1)
+
+
 @pytest.mark.parametrize("threads", [2, 3, 16])
 @pytest.mark.parametrize("shape", [(40, 3, 90, 100), (300_000, 4), (1, 3, 1_000_000)])
 def test_the_number_of_threads_changes_no_bit(shape, threads):

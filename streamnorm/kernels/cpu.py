@@ -54,7 +54,8 @@ def measure_array(
     job = _job(arranged, mask, cut, turn, precision, omit, rows)
     boxes = len(cut.boxes)
     crew.share(job, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
-    merged: Partial = rows[0].copy()
+    # A copy lets go of the others.
+    merged: Partial = rows[0] if cut.rows == 1 else rows[0].copy()
     if turn[1]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
     return merged

@@ -9,9 +9,11 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.desk import (
+    ACTIVE,
     DESK,
     FOR,
     HELPERS,
@@ -20,7 +22,6 @@ from streamnorm.kernels.desk import (
     NO_DESK,
     STATE,
     clear,
-    leave,
 )
 
 __all__ = ["WORTH_HELPERS", "Job", "share"]
@@ -52,8 +53,7 @@ class Job(NamedTuple):
 
     def run(self, desk: Array = NO_DESK) -> None:
         """Do it on the caller's thread, and offer it to those who watch a desk."""
-        kernel, *rest = self
-        kernel.measure_boxes(*rest, desk, False)
+        self.kernel.measure_boxes(*self[1:], desk, False)
 
 
 class _Crew:
@@ -61,19 +61,21 @@ class _Crew:
 
     Attributes
     ----------
-    failure : Exception or None
+    failure : BaseException or None
         What a helper met with while it took part in a job.
     """
 
     def __init__(self) -> None:
         self.desk = np.zeros(DESK, np.int64)
         self.kinds: list[tuple[Callable[..., int], tuple[Array, ...]]] = []
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.closed = False
         self._numbers: dict[tuple[ModuleType, str], int] = {}
         self._helpers: list[_Helper] = []
         self._boxes = 0
         self._busy = threading.Lock()
+        # Compiled or read from the cache now, not where memory has run out.
+        clear(self.desk)
 
     def share(self, job: Job, helpers: int) -> None:
         """Do a job with up to so many helpers; alone if they are busy, or not worth calling yet."""
@@ -82,25 +84,30 @@ class _Crew:
             job.run()
             return
         try:
-            self.desk[FOR] = helpers, self._kind(job)
-            self._wake(helpers)
+            self._share(job, helpers)
+        finally:
+            self._busy.release()
+
+    def _share(self, job: Job, helpers: int) -> None:
+        self.failure = None
+        self.desk[FOR] = helpers, self._kind(job)
+        self._wake(helpers)
+        try:
             job.run(self.desk)
         finally:
             clear(self.desk)
-            failure, self.failure = self.failure, None
-            self._busy.release()
-        if failure is not None:
-            raise failure
+        if self.failure is not None:
+            raise self.failure
 
     def _wake(self, helpers: int) -> None:
         while len(self._helpers) < helpers:
-            helper = _Helper(self, len(self._helpers))
+            self._helpers.append(_Helper(self, len(self._helpers)))
             try:
-                helper.start()
+                self._helpers[-1].start()
             except RuntimeError:
                 # No more threads in this system: those there are do the work.
+                self._helpers.pop()
                 break
-            self._helpers.append(helper)
         for helper in self._helpers[:helpers]:
             helper.wake()
 
@@ -117,8 +124,10 @@ class _Crew:
         """Let the helpers go home, and wait until they have gone."""
         self.closed = True
         for helper in self._helpers:
-            helper.wake()
-            helper.join()
+            helper.bell.set()
+            # In a forked child none is; nor is one whose start was interrupted.
+            if helper.is_alive():
+                helper.join()
 
 
 def _sample(array: Array) -> Array:
@@ -135,13 +144,12 @@ class _Helper(threading.Thread):
         super().__init__(name=f"streamnorm-helper-{number}", daemon=True)
         self.crew = crew
         self.number = number
-        self.bell = threading.Semaphore(0)
+        self.bell = threading.Event()
         self.asleep = False
 
     def wake(self) -> None:
         if self.asleep:
-            self.asleep = False
-            self.bell.release()
+            self.bell.set()
 
     def run(self) -> None:
         seen = 0
@@ -149,7 +157,8 @@ class _Helper(threading.Thread):
             seen = self._serve(seen)
             self.asleep = True
             if not self._wanted(seen):
-                self.bell.acquire()
+                self.bell.wait()
+            self.bell.clear()
             self.asleep = False
 
     def _wanted(self, seen: int) -> bool:
@@ -165,9 +174,12 @@ class _Helper(threading.Thread):
         serve, samples = self.crew.kinds[kind]
         try:
             return serve(*samples, desk, kind, self.number, seen)
-        except Exception as failure:  # noqa: BLE001 - it is raised on the thread whose job it was
+        except BaseException as failure:
+            if not desk[ACTIVE + self.number]:
+                # Nobody's work is concerned: Python reports it, and this helper goes.
+                raise
             self.crew.failure = failure
-            leave(desk, self.number)
+            desk[ACTIVE + self.number] = 0
             return seen
 
 
@@ -180,8 +192,14 @@ def _crew() -> _Crew:
 
 
 if hasattr(os, "register_at_fork"):
-    # Its threads do not exist in a forked child, which must have a crew of its own.
+    # Its threads do not exist in a forked child, which must have a crew of its own. Nor must the
+    # child begin while a helper is compiled: it would wait for Numba's lock for ever.
     os.register_at_fork(after_in_child=_crew.cache_clear)
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 def share(job: Job, threads: int) -> None:

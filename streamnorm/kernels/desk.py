@@ -23,6 +23,7 @@ from streamnorm.kernels.machine import (
 )
 
 __all__ = [
+    "ACTIVE",
     "DESK",
     "FOR",
     "MOST_HELPERS",
@@ -35,7 +36,7 @@ __all__ = [
     "watch",
 ]
 
-# STATE stands in a cache line of its own: all helpers look at it.
+# All helpers look at STATE: what others write is more than a cache line away.
 STATE, HELPERS, KIND, HOW, ARRAYS, ACTIVE = 0, 8, 9, 10, 11, 32
 FOR = slice(HELPERS, KIND + 1)
 MOST_HELPERS = 64
@@ -62,7 +63,8 @@ def clear(desk: Array) -> None:
     """Close the desk if it is open, and wait until nobody is active."""
     if desk.size > 0 and atomic_load(desk, STATE) % 2 == 1:
         atomic_add(desk, STATE, 1)
-        for helper in range(desk[HELPERS]):
+        # All, as one who was not asked may just be finding that out.
+        for helper in range(MOST_HELPERS):
             while atomic_load(desk, ACTIVE + helper) != 0:
                 let_others()
 
@@ -85,12 +87,10 @@ def watch(desk: Array, kind: int, helper: int, seen: int) -> int:
     return 0
 
 
-@jit
-def leave(desk: Array, helper: int) -> bool:
-    """Take part in a job no longer; gives whether the helper did."""
-    active: int = atomic_load(desk, ACTIVE + helper)
-    atomic_add(desk, ACTIVE + helper, -active)
-    return active != 0
+@jit_part
+def leave(desk: Array, helper: int) -> None:
+    """Take part in a job no longer."""
+    atomic_add(desk, ACTIVE + helper, -1)
 
 
 @jit_part

@@ -91,11 +91,12 @@ def measure_boxes(
         stages.empty(state)
         # Not literals, of which Numba would compile versions of their own.
         start: Any = np.int64(0)
-        wary: Any = np.bool_(False)
+        wary: Any = np.bool_(masked)
         lines = box["lines"]
         stop = box["tile"] if box["tile"] > FIRST_LINES else FIRST_LINES
         while start < lines:
             stop = stop if stop < lines else lines
+            # Read again at most twice: with counting, and around its own mean.
             for _ in range(3):
                 stages.set_shift(acc, lane_owners, shift)
                 context = (pointer(x), truth, pointer(acc), wary)

@@ -5,7 +5,7 @@ deviations are from one shift: its mean over the stages before. When a stage is 
 cancels in m2 = s2 - s1**2/n (Chan, Golub & LeVeque 1983, eq. 1.7), and the merge with the m values
 before adds s1**2/n * m/(m + n): with n <= 3 m what cancels is at most four times that, and the
 error stays relative to the box's m2. Where it is more (the first stage, whose shift is 0; a channel
-with few valid values before), the stage is read once more around its own mean. Nothing is carried
+with few valid values before), the stage is read again around its own mean. Nothing is carried
 from box to box.
 """
 
@@ -134,8 +134,7 @@ def not_finite(stage: Array, largest: float) -> bool:
     found = False
     for c in range(stage.shape[1]):
         found |= stage[S2, c] - stage[S2, c] != 0.0
-        if stage[NUMBERS, c] > 0.0:
-            found |= stage[LOW, c] < -largest or stage[HIGH, c] > largest
+        found |= stage[LOW, c] < -largest or stage[HIGH, c] > largest
     return found
 
 

@@ -133,8 +133,3 @@ class Vectors:
         if where is not None:
             condition = self.builder.and_(condition, where)
         return self.builder.select(condition, a, b)
-
-    def all(self, conditions: Any) -> Any:
-        """Return whether every lane is true."""
-        name = f"llvm.vector.reduce.and.v{self.width}i1"
-        return self.call(name, ir.IntType(1), [conditions])

@@ -1,0 +1,63 @@
+"""The figures in README.md and docs/benchmarks.md are those of the run that is kept, misses too."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the benchmarks need torch")
+
+from benchmarks import bars, report
+from benchmarks.peers import STREAM
+from benchmarks.results import Record, Results, load
+from benchmarks.table_peers import TABLE
+
+ROOT = Path(__file__).parent.parent
+KEPT = load(ROOT / "benchmarks" / "results.json")
+
+
+def test_the_readme_shows_the_run_that_is_kept():
+    shown = (ROOT / "README.md").read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    assert shown.strip() == report.readme_part(KEPT)
+
+
+def test_the_page_shows_the_run_that_is_kept():
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(KEPT)
+
+
+@pytest.mark.parametrize("name", report.PICTURES)
+def test_every_picture_is_there(name):
+    assert (ROOT / "docs" / "benchmarks" / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("bar", bars.BARS, ids=lambda bar: bar.what)
+def test_every_bar_has_a_verdict(bar):
+    assert bar.verdict(KEPT) is not None
+
+
+@pytest.mark.parametrize(("question", "runners"), [("stream", STREAM), ("tables", TABLE)])
+def test_every_peer_is_there(question, runners):
+    assert {runner.name for runner in runners} <= {record.row for record in KEPT.of(question)}
+
+
+def record(row, seconds):
+    return Record("layouts", row, "float32", seconds, bytes=10, reading=10.0)
+
+
+def test_a_bar_is_missed_if_one_case_misses_it():
+    bar = bars.Bar("all", 0.5, bars.shares("layouts", ["quick", "slow"], "float32"), bars.READING)
+    assert bar.verdict(Results({}, [record("quick", 1.0)])) == (1.0, "quick float32", True)
+    both = Results({}, [record("quick", 1.0), record("slow", 4.0)])
+    assert bar.verdict(both) == (0.25, "slow float32", False)
+
+
+def test_less_is_better_where_time_is_counted():
+    bar = bars.Bar("time", 2.0, bars.seconds("layouts", "quick", "float32"), "s")
+    assert bar.verdict(Results({}, [record("quick", 1.0)]))[2]
+    assert not bar.verdict(Results({}, [record("quick", 3.0)]))[2]
+
+
+def test_a_peer_that_is_missing_is_reported():
+    part = {"part": 1.0, "errors": {}}
+    ours = Record("stream", "streamnorm, 1 thread", "", 1.0, bytes=10, reading=10.0, info=part)
+    shown = report.answer(Results({}, [ours]), "stream")
+    assert "river, learn_one: not installed" in shown
