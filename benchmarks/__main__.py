@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+QUESTIONS = [path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")]
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
 
@@ -20,14 +21,14 @@ FOLDER = ROOT / "docs" / "benchmarks"
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="little data, fewer questions")
-    parser.add_argument("--only", metavar="WORDS", help="choose benchmarks, as pytest -k does")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="ask these questions only")
     parser.add_argument("--write", action="store_true", help="keep the results in the repository")
     options = parser.parse_args()
     if options.quick:
         os.environ["STREAMNORM_BENCH_QUICK"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "results.json"
-        failed = measure(output, options.only)
+        failed = measure(output, options.only or QUESTIONS)
         content = json.loads(output.read_text()) if output.exists() else None
     if not content:
         return failed or 1
@@ -35,16 +36,17 @@ def main():
     return failed
 
 
-def measure(output, only):
-    """Run the benchmarks; gives pytest's exit code."""
+def measure(output, questions):
+    """Run the benchmarks of some questions; gives pytest's exit code."""
     import pytest
 
     arguments = [
-        str(ROOT / "benchmarks"), "-c", os.devnull, f"--rootdir={ROOT}", "-q", "-rs",
+        "-c", os.devnull, f"--rootdir={ROOT}", "-q", "-rs",
         "-o", "python_files=bench_*.py", "-p", "no:cacheprovider", "--import-mode=importlib",
         "--benchmark-disable-gc", "--benchmark-quiet", f"--benchmark-json={output}",
     ]  # fmt: skip
-    return int(pytest.main(arguments + (["-k", only] if only else [])))
+    files = [str(ROOT / "benchmarks" / f"bench_{question}.py") for question in questions]
+    return int(pytest.main(arguments + files))
 
 
 def report(content, options):

@@ -1,7 +1,6 @@
 """The results of one run, as pytest-benchmark wrote them."""
 
 import json
-import operator
 from dataclasses import dataclass, field
 
 
@@ -91,7 +90,7 @@ def slim(content):
 
 
 def renewed(kept, content):
-    """Return kept results with those that were measured anew in their places.
+    """Return kept results, with those of the questions that were asked anew in their places.
 
     Raises
     ------
@@ -101,8 +100,6 @@ def renewed(kept, content):
     if kept["machine_info"] != content["machine_info"]:
         msg = "the kept results are of another machine or other versions; measure all of them anew"
         raise ValueError(msg)
-    place = operator.itemgetter("question", "row", "column")
-    new = {place(one["extra_info"]): one for one in content["benchmarks"]}
-    kept_places = [place(one["extra_info"]) for one in kept["benchmarks"]]
-    old = dict(zip(kept_places, kept["benchmarks"], strict=True))
-    return content | {"benchmarks": list((old | new).values())}
+    anew = {one["extra_info"]["question"] for one in content["benchmarks"]}
+    old = [one for one in kept["benchmarks"] if one["extra_info"]["question"] not in anew]
+    return content | {"benchmarks": old + content["benchmarks"]}

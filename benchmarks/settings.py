@@ -13,7 +13,13 @@ import numpy as np
 from streamnorm import boxes
 from streamnorm.kernels import desk, machine
 
-MODULES = {"LINE": machine, "BOX_VALUES": boxes, "_TILE_LINES": boxes, "_PATIENCE": desk}
+MODULES = {
+    "LINE": machine,
+    "BOX_VALUES": boxes,
+    "MOST_BOX_VALUES": boxes,
+    "_TILE_LINES": boxes,
+    "_PATIENCE": desk,
+}
 CASES = (
     ("float32", "NCHW (·, 3, 60, 60)"),
     ("float32", "(N, 3)"),

@@ -34,7 +34,10 @@ table that names the channel of every lane. It has `lines` lines (a line is a ro
 every group), read `tile` rows at a time, and `panels` vectors side by side in all groups."""
 
 BOX_VALUES = 1 << 18
-"""Values in a box. Fixed, so that a box's partial depends on the data alone: not on threads."""
+MOST_BOX_VALUES = 1 << 20
+_MANY_BOXES = 64
+"""Values in a box: few, so that threads share small arrays well; more, up to four times as many, in
+arrays that have many boxes. By size alone: a box's partial depends on the data, not on threads."""
 _FEWEST_ROWS = 2048
 """But at least this many of each channel: its partial has 48 bytes, and closing has its price."""
 _SHORT_RUN = 256
@@ -120,7 +123,8 @@ def boxes_of(
         grid = _runs(1, 0, [], _joined([*axes[:outer], *axes[outer + kept :]]) or [(1, 1)], lanes)
     else:
         grid = _grid(channel[0], _joined(axes[:outer]), _joined(axes[outer + kept :]), lanes)
-    return None if grid is None else _cut(grid, lanes)
+    values = min(max(BOX_VALUES, math.prod(shape) // _MANY_BOXES), MOST_BOX_VALUES)
+    return None if grid is None else _cut(grid, lanes, values)
 
 
 def _joined(axes: list[Axis]) -> list[Axis]:
@@ -197,11 +201,11 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
     )
 
 
-def _cut(grid: _Grid, lanes: int) -> Cut:
-    """Cut into boxes: ranges of channels where there are many, then of repeats or of rows."""
+def _cut(grid: _Grid, lanes: int, values: int) -> Cut:
+    """Cut into boxes of some values: ranges of channels if there are many, of repeats, of rows."""
     most = _channels_in_a_box(grid, lanes)
     widest = _part(grid, 0, most)
-    spans = _spans(grid, max(BOX_VALUES, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
+    spans = _spans(grid, max(values, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
     tile = _tile(widest, lanes)
     boxes = []
     tables: list[NDArray[np.int64]] = []

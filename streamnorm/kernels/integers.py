@@ -1,6 +1,6 @@
 """Compiled kernel for boxes of 8- and 16-bit integers: exact integer sums over a whole box.
 
-With at most 2**18 values of a channel in a box, the sum of squares stays below 2**50. The mean
+With at most 2**20 values of a channel in a box, the sum of squares stays below 2**52. The mean
 and m2 of the box are each rounded once or twice, whatever the data.
 """
 
