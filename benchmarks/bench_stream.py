@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
-from benchmarks.data import BATCH, QUICK, hard_batches, stream_batches, working_set
-from benchmarks.peers import STREAM, is_missing
+from benchmarks.data import BATCH, QUICK, stream_batches, working_set
+from benchmarks.peers import STREAM, is_missing, std_errors
 
 COUNT = 16 if QUICK else 64
 # As many different batches as the working set holds: no round finds its bytes in the cache.
 SETS = max(1, working_set() // (4 * int(np.prod(BATCH)) * COUNT))
-
-
-def errors_of(run):
-    """Return the largest relative error of the std on each of the two hard data sets."""
-    errors = {}
-    for dtype in ("float32", "float64"):
-        batches, truth = hard_batches(dtype)
-        _, std = run(batches)
-        errors[dtype] = float(np.abs(np.asarray(std, np.float64) / truth - 1).max())
-    return errors
 
 
 @pytest.mark.parametrize("runner", STREAM, ids=lambda runner: runner.name)
@@ -38,7 +28,7 @@ def test_runner(race, runner):
 
     race(
         work, runner.name, read=whole, threads=runner.threads, bytes=whole[:each].nbytes,
-        part=runner.part, errors=errors_of(runner.run),
+        part=runner.part, errors=std_errors(runner.run),
         rounds=3 if runner.part < 1 / 16 else 9,
     )  # fmt: skip
 

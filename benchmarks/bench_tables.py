@@ -5,19 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.data import arrange, buffer, hard_batches
-from benchmarks.peers import is_missing, rows_of
+from benchmarks.data import arrange, buffer
+from benchmarks.peers import is_missing, rows_of, std_errors
 from benchmarks.table_peers import TABLE
 
 
-def errors_of(runner):
-    errors = {}
-    for dtype in ("float32", "float64"):
-        batches, truth = hard_batches(dtype)
-        table = np.concatenate([rows_of(batch) for batch in batches])
-        _, std = runner.run(runner.prepare(table))
-        errors[dtype] = float(np.abs(np.asarray(std, np.float64) / truth - 1).max())
-    return errors
+def as_table(batches):
+    return np.concatenate([rows_of(batch) for batch in batches])
 
 
 @pytest.mark.parametrize("runner", TABLE, ids=lambda runner: runner.name)
@@ -28,7 +22,11 @@ def test_runner(race, runner):
     size = int(len(whole) * runner.part)
     parts = [runner.prepare(whole[i : i + size]) for i in range(0, min(len(whole), 3 * size), size)]
     rounds = itertools.cycle(parts)
+
+    def on_table(batches):
+        return runner.run(runner.prepare(as_table(batches)))
+
     race(
         lambda: runner.run(next(rounds)), runner.name, read=buffer("float32"),
-        threads=runner.threads, bytes=size * 256, part=runner.part, errors=errors_of(runner),
+        threads=runner.threads, bytes=size * 256, part=runner.part, errors=std_errors(on_table),
     )  # fmt: skip

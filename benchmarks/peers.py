@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import streamnorm as sn
+from benchmarks.data import hard_batches
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ def is_missing(runner):
     except ImportError as error:
         return str(error)
     return None
+
+
+def std_errors(run):
+    """Return the largest relative error of the std on each of the two hard data sets."""
+    errors = {}
+    for dtype in ("float32", "float64"):
+        batches, truth = hard_batches(dtype)
+        _, std = run(batches)
+        errors[dtype] = float(np.abs(np.asarray(std, np.float64) / truth - 1).max())
+    return errors
 
 
 def rows_of(batch):
