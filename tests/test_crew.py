@@ -84,6 +84,23 @@ def test_what_befalls_a_helper_is_raised_where_the_job_was_given(monkeypatch):
     own.close()
 
 
+def test_a_helper_takes_part(monkeypatch):
+    own = new_crew(monkeypatch)
+    serve, joined = floats.serve, []
+
+    def note(*arguments):
+        joined.append(serve(*arguments))
+        return joined[-1]
+
+    monkeypatch.setattr(floats, "serve", note)
+    values = np.ones((BIG, 2))
+    deadline = time.monotonic() + 60
+    while not any(joined) and time.monotonic() < deadline:
+        sn.measure(values, threads=2)
+    own.close()
+    assert any(joined)
+
+
 def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")

@@ -129,7 +129,10 @@ def serve(
     x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, rows: Partial,
     desk: Array, kind: int, helper: int, seen: int,
 ) -> int:  # fmt: skip
-    """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does."""
+    """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does.
+
+    It stands twice because Numba finds nothing that a factory made in its cache again.
+    """
     # Not a literal, of which Numba would compile a version of its own.
     helping: Any = np.bool_(True)
     job = watch(desk, kind, helper, seen)
