@@ -36,10 +36,13 @@ every group), read `tile` rows at a time, and `panels` vectors side by side in a
 BOX_VALUES = 1 << 18
 MOST_BOX_VALUES = 1 << 20
 _MANY_BOXES = 64
+_FEW_BOXES = 16
 """Values in a box: few, so that threads share small arrays well; more, up to four times as many, in
 arrays that have many boxes. By size alone: a box's partial depends on the data, not on threads."""
 _FEWEST_ROWS = 2048
-"""But at least this many of each channel: its partial has 48 bytes, and closing has its price."""
+_MOST_FEWEST_ROWS = 8192
+"""But at least this many of each channel, more in large arrays: its partial has 48 bytes, and
+closing has its price."""
 _SHORT_RUN = 256
 """Shorter runs of a channel are read side by side with the others: a tail would cost more."""
 _MOST_LANES = 4096
@@ -48,8 +51,8 @@ _WIDEST_ROW = 512
 """Values in a row made of units side by side."""
 _TILE_LINES = 256
 _FEWEST_TILE_ROWS = 8
-MOST_TILE_ROWS = 256
-"""Cache lines in a tile, and the bounds of its rows: sums of one call stay short and in range."""
+MOST_TILE_ROWS = 254
+"""Cache lines in a tile, and the bounds of its rows: a byte can count them, and a tail."""
 _DENSE = 2
 """Units with gaps up to their own size are read together with the gaps: the cache lines are the
 same."""
@@ -124,7 +127,9 @@ def boxes_of(
     else:
         grid = _grid(channel[0], _joined(axes[:outer]), _joined(axes[outer + kept :]), lanes)
     values = min(max(BOX_VALUES, math.prod(shape) // _MANY_BOXES), MOST_BOX_VALUES)
-    return None if grid is None else _cut(grid, lanes, values)
+    each = math.prod(shape) // math.prod(shape[outer : outer + kept])
+    fewest = min(max(_FEWEST_ROWS, each // _FEW_BOXES), _MOST_FEWEST_ROWS)
+    return None if grid is None else _cut(grid, lanes, values, fewest)
 
 
 def _joined(axes: list[Axis]) -> list[Axis]:
@@ -159,8 +164,6 @@ def _runs(
     repeats = outer[0] if outer else (inner[0] if len(inner) == 3 else (1, 0))
     grid = _Grid(channels, repeats, (channels, step))
     if len(inner) > 1:
-        if length < lanes:
-            return None
         return replace(grid, rows=inner[-2], width=length, period=channels * length, per=length)
     width = min(lanes, length)
     return replace(
@@ -201,11 +204,14 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
     )
 
 
-def _cut(grid: _Grid, lanes: int, values: int) -> Cut:
-    """Cut into boxes of some values: ranges of channels if there are many, of repeats, of rows."""
+def _cut(grid: _Grid, lanes: int, values: int, fewest: int) -> Cut:
+    """Cut into boxes of so many values, and `fewest` of each channel.
+
+    They are ranges of channels, if there are many, of repeats and of rows.
+    """
     most = _channels_in_a_box(grid, lanes)
     widest = _part(grid, 0, most)
-    spans = _spans(grid, max(values, _FEWEST_ROWS * most), widest.groups[0] * widest.width)
+    spans = _spans(grid, max(values, fewest * most), widest.groups[0] * widest.width)
     tile = _tile(widest, lanes)
     boxes = []
     tables: list[NDArray[np.int64]] = []

@@ -65,7 +65,7 @@ def test_what_befalls_a_helper_is_raised_where_the_job_was_given(monkeypatch):
     arrived = threading.Event()
 
     def fail(*arguments):
-        desk, number = arguments[6], arguments[8]
+        desk, number = arguments[8], arguments[10]
         while desk[STATE] % 2 == 0 and not own.closed:
             time.sleep(0)
         desk[ACTIVE + number] = 1

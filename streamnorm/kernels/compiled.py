@@ -5,9 +5,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from streamnorm.kernels.traced import traced
 from streamnorm.partial import Partial, mean_formula, pair_formula
 
-__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree", "merge_two"]
+__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -44,13 +45,7 @@ def jit_inner(function: _F) -> _F:
     return cast("_F", numba.njit(function, forceinline=True, **_OPTIONS_OF_PARTS))
 
 
-def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:
-    return if_true if condition else if_false
-
-
-_select = jit_part(_choose)
-merge_two = jit_part(mean_formula(_select))
-_merge_pair = jit_part(pair_formula(_select, merge_two))
+_merge_pair = traced(lambda select: pair_formula(select, mean_formula(select)))
 
 
 def _merge_into(total: Partial, rows: Partial) -> None:

@@ -13,14 +13,14 @@ from streamnorm.boxes import Cut, boxes_of
 from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels import crew, floats, integers
 from streamnorm.kernels.compiled import merge_rows
-from streamnorm.kernels.machine import LINE
+from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, TURN
 from streamnorm.layout import Layout, pieces_of
 from streamnorm.partial import Partial
 
 __all__ = ["measure_array", "measure_block"]
 
-_NO_MASK = np.zeros(0, np.bool_)
-_NO_MASK.flags.writeable = False
+_ALL = np.ones(LINE, np.bool_)
+_ALL.flags.writeable = False
 # Squares of what is scaled down so do not overflow; a power of two changes no digit.
 _DOWN = 2.0**-600
 _UP = 2.0**600
@@ -50,13 +50,12 @@ def measure_array(
     if not cut.rows:
         return partial.empty(layout.channels)
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
-    turn = np.zeros(2, np.int64)
-    job = _job(arranged, mask, cut, turn, precision, omit, rows)
+    job = _job(arranged, mask, cut, precision, omit, rows)
     boxes = len(cut.boxes)
-    crew.share(job, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
+    _run(job, omit, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
     # A copy lets go of the others.
     merged: Partial = rows[0] if cut.rows == 1 else rows[0].copy()
-    if turn[1]:
+    if job.turn[OVERFLOWED]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
     return merged
 
@@ -166,10 +165,10 @@ def measure_block(
     cut = cast("Cut", boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize))
     if cut.rows:
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
-        turn = np.zeros(2, np.int64)
-        _job(block, valid, cut, turn, precision, omit, rows).run()
+        job = _job(block, valid, cut, precision, omit, rows)
+        _run(job, omit, 1)
         out[:] = rows[0]
-        if turn[1]:
+        if job.turn[OVERFLOWED]:
             _mend(block, valid, 1, 1, omit, out)
 
 
@@ -177,18 +176,26 @@ def _job(
     array: Array,
     mask: Array | None,
     cut: Cut,
-    turn: NDArray[np.int64],
     precision: Precision,
     omit: bool,
     rows: Partial,
 ) -> crew.Job:
     """Return the work on the boxes of an array."""
     x = _memory(array, precision)
-    truth = _NO_MASK if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
-    integral = precision.summed is Summed.INTEGERS
-    kernel = integers if integral else floats
-    how = precision.flip if integral else omit
-    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, how, rows)
+    truth = _ALL if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
+    kernel = integers if precision.summed is Summed.INTEGERS else floats
+    # Without a mask all values are first taken to count, and to be finite.
+    how = None if mask is None else omit
+    turn = np.zeros(TURN, np.int64)
+    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, precision.flip, how, rows)
+
+
+def _run(job: crew.Job, omit: bool, workers: int) -> None:
+    """Do the work; once more, with counting, on boxes that hold NaN or infinities."""
+    crew.share(job, workers)
+    if job.turn[OPEN] and job.omit is None:
+        job.turn[NEXT] = 0
+        crew.share(job._replace(omit=omit), workers)
 
 
 def _run_centred(block: Array, valid: NDArray[np.bool_] | None, omit: bool, out: Partial) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     ----------
     kernel : module
         `streamnorm.kernels.floats` or `integers`.
-    x, mask, boxes, owners, turn, how, rows
+    x, mask, boxes, owners, turn, flip, omit, rows
         What its `measure_boxes` takes.
     """
 
@@ -48,7 +48,8 @@ class Job(NamedTuple):
     boxes: Array
     owners: Array
     turn: Array
-    how: int
+    flip: int
+    omit: bool | None
     rows: Array
 
     def run(self, desk: Array = NO_DESK) -> None:
@@ -67,15 +68,13 @@ class _Crew:
 
     def __init__(self) -> None:
         self.desk = np.zeros(DESK, np.int64)
-        self.kinds: list[tuple[Callable[..., int], tuple[Array, ...]]] = []
+        self.kinds: list[tuple[Callable[..., int], tuple[Any, ...]]] = []
         self.failure: BaseException | None = None
         self.closed = False
-        self._numbers: dict[tuple[ModuleType, str], int] = {}
+        self._numbers: dict[tuple[ModuleType, str, bool], int] = {}
         self._helpers: list[_Helper] = []
         self._boxes = 0
         self._busy = threading.Lock()
-        # Compiled or read from the cache now, not where memory has run out.
-        clear(self.desk)
 
     def share(self, job: Job, helpers: int) -> None:
         """Do a job with up to so many helpers; alone if they are busy, or not worth calling yet."""
@@ -90,6 +89,8 @@ class _Crew:
 
     def _share(self, job: Job, helpers: int) -> None:
         self.failure = None
+        # Compiled or read from the cache now, not where memory has run out.
+        clear(self.desk)
         self.desk[FOR] = helpers, self._kind(job)
         self._wake(helpers)
         try:
@@ -112,11 +113,12 @@ class _Crew:
             helper.wake()
 
     def _kind(self, job: Job) -> int:
-        key = (job.kernel, job.x.dtype.char)
+        key = (job.kernel, job.x.dtype.char, job.omit is None)
         number = self._numbers.get(key)
         if number is None:
-            arrays = (job.x, job.mask, job.boxes, job.owners, job.turn, job.rows)
-            self.kinds.append((job.kernel.serve, tuple(map(_sample, arrays))))
+            arrays = (job.x, job.mask, job.boxes, job.owners, job.turn)
+            samples = (*map(_sample, arrays), job.flip, job.omit, _sample(job.rows))
+            self.kinds.append((job.kernel.serve, samples))
             number = self._numbers[key] = len(self.kinds) - 1
         return number
 

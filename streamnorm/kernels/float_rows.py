@@ -6,21 +6,20 @@ an addition, a multiply-add and two comparisons. From memory that is as fast as 
 (docs/design.md, "Speed").
 
 The sums of one call begin at zero and are then added to `acc`, so no sum grows over more than
-`boxes.MOST_TILE_ROWS` values in a row. Nothing here is fastmath: lanes are summed in the order
-written.
+`boxes.MOST_TILE_ROWS` values and one in a row. Nothing here is fastmath: lanes are summed in the
+order written.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.machine import JIT_OFF, LINE, padded
-from streamnorm.kernels.vectors import Vectors
+from streamnorm.kernels.machine import JIT_OFF, LINE
+from streamnorm.kernels.vectors import Band, Mask, Vectors, rows_of
 
 __all__ = [
     "FIELDS",
@@ -29,62 +28,150 @@ __all__ = [
     "LOW",
     "NANS",
     "NUMBERS",
+    "ROWS",
     "S1",
     "S2",
     "SHIFT",
     "add_narrow_rows",
+    "add_narrow_rows_where",
     "add_rows",
     "add_rows_where",
-    "largest",
+    "begin",
+    "finish",
 ]
 
-SHIFT, LOW, HIGH, S1, S2, NUMBERS, INFINITE, NANS = range(8)
-FIELDS = 8
+SHIFT, LOW, HIGH, S1, S2, NUMBERS, INFINITE, NANS, ROWS = range(9)
+FIELDS = 9
 """Fields of `acc`: the shift; smallest and largest value; and what is added up: ``x - shift`` and
-its square over finite values, how many are finite, infinite, NaN."""
+its square over finite values, how many are finite, infinite, NaN; and in the first lane, how many
+rows were added whole, whose values are not among the other numbers. Between `begin` and `finish`
+the extremes are of the type in which they are compared."""
 
+_BYTE = ir.IntType(8)
+_HALF = ir.IntType(16)
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()
-_I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-_LARGEST_HALF = 65504.0
 
 
-def _wide_bits(words: Vectors, bits: Any, special: bool) -> Any:
-    """Return float16 bits (as int16) as float32; NaN and infinities too if `special`.
+class _Plain:
+    """float32, float64 and 32-bit integers: compared as they are, or as float64."""
 
-    Shifted to the place of a float32's exponent, the bits stand for the number times 2**-112,
-    denormals included. NaN and infinities, whose exponent is all ones, then look like 65536 and
-    more; they get an exponent of all ones again.
+    def __init__(self, words: Vectors, kind: Any) -> None:
+        self.words = words
+        self.kind = kind
+        self.finite_only = kind in (types.int32, types.uint32)
+        self.compared = words.of(_F32 if kind == types.float32 else _F64)
+        self.lowest = words.constant(self.compared, float("-inf"))
+        self.highest = words.constant(self.compared, float("inf"))
+
+    def ordered(self, raw: Any) -> Any:
+        """Return stored values as what is compared."""
+        if self.finite_only:
+            signed = self.kind == types.int32
+            cast = self.words.builder.sitofp if signed else self.words.builder.uitofp
+            return cast(raw, self.compared)
+        return raw
+
+    def smaller(self, a: Any, b: Any) -> Any:
+        return self.words.smaller(a, b)
+
+    def larger(self, a: Any, b: Any) -> Any:
+        return self.words.larger(a, b)
+
+    def number(self, ordered: Any) -> Any:
+        """Return what was compared as float64, exactly."""
+        if self.compared.element == _F64:
+            return ordered
+        return self.words.builder.fpext(ordered, self.words.of(_F64))
+
+    def deviation(self, raw: Any, shift: Any) -> Any:
+        return self.words.builder.fsub(self.number(self.ordered(raw)), shift)
+
+    def is_finite(self, raw: Any) -> Any:
+        bits = 64 if self.compared.element == _F64 else 32
+        name = f"llvm.fabs.v{self.words.width}f{bits}"
+        size = self.words.call(name, self.compared, [raw])
+        return self.words.builder.fcmp_ordered("<", size, self.highest)
+
+    def is_nan(self, raw: Any) -> Any:
+        return self.words.builder.fcmp_unordered("uno", raw, raw)
+
+
+class _Halves:
+    """float16 and bfloat16: compared as integers, and turned into float64 bit by bit.
+
+    As integers, those below zero are in reverse order: their bits are turned over, all but the
+    sign. Moved to the place of a float64's exponent and fraction, the bits stand for the number
+    times a power of two, denormals included; the multiplication that takes it out again is part of
+    the subtraction of the shift. NaN and infinities then look like larger numbers than there are.
     """
-    builder, vector = words.builder, words.of(_I32)
-    moved = builder.shl(builder.sext(bits, vector), words.constant(vector, 13))
-    moved = builder.and_(moved, words.constant(vector, 0x8FFFE000))
-    if special:
-        ones = words.constant(vector, 0x0F800000)
-        odd = builder.icmp_unsigned("==", builder.and_(moved, ones), ones)
-        full = builder.or_(moved, words.constant(vector, 0x7F800000))
-        moved = builder.select(odd, full, moved)
-    small = builder.bitcast(moved, words.of(_F32))
-    return builder.fmul(small, words.constant(words.of(_F32), 2.0**112))
 
+    def __init__(self, words: Vectors, kind: Any) -> None:
+        self.words = words
+        exponent_bits = 5 if kind == types.int16 else 8
+        self.compared = words.of(_HALF)
+        self.finite_only = False
+        fraction_bits = 15 - exponent_bits
+        self.moved = 52 - fraction_bits
+        self.kept = 1 << 63 | ((1 << 15) - 1) << self.moved
+        bias = 2 ** (exponent_bits - 1) - 1
+        self.scale = 2.0 ** (1023 - bias)
+        self.largest = (2 - 2.0**-fraction_bits) * 2.0**bias
+        self.infinity = (2**exponent_bits - 1) << fraction_bits
+        self.highest = words.constant(self.compared, self.infinity)
+        self.lowest = words.constant(self.compared, (self.infinity ^ 0x7FFF) - 0x8000)
 
-def _values(words: Vectors, kind: Any, raw: Any, special: bool) -> tuple[Any, Any]:
-    """Return stored values as floats to compare and as float64 to sum, both exact."""
-    builder, double = words.builder, words.of(_F64)
-    if kind == types.float64:
-        return raw, raw
-    if kind in (types.int32, types.uint32):
-        cast = builder.sitofp if kind == types.int32 else builder.uitofp
-        exact = cast(raw, double)
-        return exact, exact
-    value = raw
-    if kind == types.uint16:
-        shifted = builder.shl(builder.zext(raw, words.of(_I32)), words.constant(words.of(_I32), 16))
-        value = builder.bitcast(shifted, words.of(_F32))
-    elif kind == types.int16:
-        value = _wide_bits(words, raw, special)
-    return value, builder.fpext(value, double)
+    def ordered(self, raw: Any) -> Any:
+        """Return bits as integers in the order of the numbers; of those, the bits again."""
+        builder = self.words.builder
+        sign = builder.ashr(raw, self.words.constant(self.compared, 15))
+        return builder.xor(raw, builder.and_(sign, self.words.constant(self.compared, 0x7FFF)))
+
+    def smaller(self, a: Any, b: Any) -> Any:
+        return self._chosen("<", a, b)
+
+    def larger(self, a: Any, b: Any) -> Any:
+        return self._chosen(">", a, b)
+
+    def _chosen(self, sign: str, a: Any, b: Any) -> Any:
+        return self.words.builder.select(self.words.builder.icmp_signed(sign, a, b), a, b)
+
+    def _scaled(self, raw: Any) -> Any:
+        words, builder = self.words, self.words.builder
+        wide = words.of(_I64)
+        moved = builder.shl(builder.sext(raw, wide), words.constant(wide, self.moved))
+        moved = builder.and_(moved, words.constant(wide, self.kept - (1 << 64)))
+        return builder.bitcast(moved, words.of(_F64))
+
+    def number(self, ordered: Any) -> Any:
+        """Return what was compared as float64; a NaN as an infinity."""
+        words, builder = self.words, self.words.builder
+        wide = words.of(_F64)
+        number = builder.fmul(self._scaled(self.ordered(ordered)), words.constant(wide, self.scale))
+        size = words.call(f"llvm.fabs.v{words.width}f64", wide, [number])
+        huge = builder.fcmp_ordered(">", size, words.constant(wide, self.largest))
+        infinite = builder.fmul(number, words.constant(wide, float("inf")))
+        return builder.select(huge, infinite, number)
+
+    def deviation(self, raw: Any, shift: Any) -> Any:
+        words = self.words
+        scale = words.constant(shift.type, self.scale)
+        down = words.builder.fsub(words.constant(shift.type, -0.0), shift)
+        name = f"llvm.fmuladd.v{words.width}f64"
+        # The product is exact: fused or not makes no difference.
+        return words.call(name, shift.type, [self._scaled(raw), scale, down])
+
+    def is_finite(self, raw: Any) -> Any:
+        return self._size("<", raw)
+
+    def is_nan(self, raw: Any) -> Any:
+        return self._size(">", raw)
+
+    def _size(self, sign: str, raw: Any) -> Any:
+        builder = self.words.builder
+        size = builder.and_(raw, self.words.constant(self.compared, 0x7FFF))
+        return builder.icmp_signed(sign, size, self.highest)
 
 
 class _Panel:
@@ -104,154 +191,213 @@ class _Panel:
     def add(self, field: int, value: Any) -> None:
         self.store(field, self.words.builder.fadd(self.load(field), value))
 
-    def widen(self, low: Any, high: Any) -> None:
-        """Merge the extremes of a call, given as float32 or float64."""
-        if low.type.element == _F32:
-            low, high = (self.words.builder.fpext(v, self.words.of(_F64)) for v in (low, high))
-        self.store(LOW, self.words.smaller(low, self.load(LOW)))
-        self.store(HIGH, self.words.larger(high, self.load(HIGH)))
+    def load_as(self, vector: Any, field: int) -> Any:
+        """Load a field that holds a vector of another type."""
+        return self.words.builder.load(self._place_of(vector, field), align=8)
+
+    def store_as(self, value: Any, field: int) -> None:
+        """Store a vector of another type to a field."""
+        self.words.builder.store(value, self._place_of(value.type, field), align=8)
+
+    def count_rows(self, rows: Any) -> None:
+        builder = self.words.builder
+        place = builder.gep(self.data, [self._index(ROWS)])
+        builder.store(builder.fadd(builder.load(place), builder.uitofp(rows, _F64)), place)
+
+    def _place_of(self, vector: Any, field: int) -> Any:
+        place = self.words.builder.gep(self.data, [self._index(field)])
+        return self.words.builder.bitcast(place, vector.as_pointer())
 
     def _index(self, field: int) -> Any:
         return self.words.builder.add(self.start, _I64(field * self.words.width))
 
 
 class _Sums:
-    """What one call gathers, in registers."""
+    """What one call gathers in a panel, in registers; all values that count are finite."""
 
-    def __init__(self, words: Vectors, compared: Any) -> None:
+    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
         self.words = words
-        self.s1 = words.variable(words.of(_F64), 0.0)
-        self.s2 = words.variable(words.of(_F64), 0.0)
-        self.low = words.variable(compared, float("inf"))
-        self.high = words.variable(compared, float("-inf"))
+        self.numbers = numbers
+        self.place = place
+        self.shift = place.load(SHIFT)
+        self.zero = words.constant(self.shift.type, 0.0)
+        self.s1 = words.variable(self.zero)
+        self.s2 = words.variable(self.zero)
+        self.low = words.variable(place.load_as(numbers.compared, LOW))
+        self.high = words.variable(place.load_as(numbers.compared, HIGH))
 
-    def add(self, value: Any, deviation: Any, where: Any = None) -> None:
+    def add(self, raw: Any, where: Any = None) -> None:
+        self.add_deviations(raw, where)
+        self.add_extremes(raw, where)
+        if where is not None:
+            number = self.words.builder.uitofp(where, self.shift.type)
+            self.place.add(NUMBERS, number)
+
+    def add_deviations(self, raw: Any, where: Any) -> None:
         words, builder = self.words, self.words.builder
+        deviation = self.numbers.deviation(raw, self.shift)
+        if where is not None:
+            deviation = builder.select(where, deviation, self.zero)
         words.update(self.s1, lambda s: builder.fadd(s, deviation))
         name = f"llvm.fmuladd.v{words.width}f64"
         words.update(self.s2, lambda s: words.call(name, s.type, [deviation, deviation, s]))
-        words.update(self.low, lambda v: words.smaller(value, v, where))
-        words.update(self.high, lambda v: words.larger(value, v, where))
 
-    def add_to(self, panel: _Panel) -> None:
-        load = self.words.builder.load
-        panel.add(S1, load(self.s1))
-        panel.add(S2, load(self.s2))
-        panel.widen(load(self.low), load(self.high))
+    def add_extremes(self, raw: Any, where: Any) -> None:
+        value = self.numbers.ordered(raw)
+        self.words.update(self.low, lambda v: self.numbers.smaller(value, v), where)
+        self.words.update(self.high, lambda v: self.numbers.larger(value, v), where)
+
+    def end(self, rows: Any) -> None:
+        place, load = self.place, self.words.builder.load
+        place.add(S1, load(self.s1))
+        place.add(S2, load(self.s2))
+        place.store_as(load(self.low), LOW)
+        place.store_as(load(self.high), HIGH)
+        place.count_rows(rows)
+
+
+class _SweptSums(_Sums):
+    """The same, going on from what stands in memory."""
+
+    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
+        super().__init__(words, numbers, place)
+        self.s1 = words.variable(place.load(S1))
+        self.s2 = words.variable(place.load(S2))
+
+    def end(self, rows: Any) -> None:
+        place, load = self.place, self.words.builder.load
+        place.store(S1, load(self.s1))
+        place.store(S2, load(self.s2))
+        place.store_as(load(self.low), LOW)
+        place.store_as(load(self.high), HIGH)
 
 
 class _CountingSums(_Sums):
     """The same of values that may not count, be NaN or infinite."""
 
-    def __init__(self, words: Vectors, compared: Any) -> None:
-        super().__init__(words, compared)
-        self.counts = {f: words.variable(words.of(_I32), 0) for f in (NUMBERS, INFINITE, NANS)}
-        self.infinity = words.constant(compared, float("inf"))
-        bits = 64 if compared.element == _F64 else 32
-        self.size_of = f"llvm.fabs.v{words.width}f{bits}"
+    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
+        super().__init__(words, numbers, place)
+        fields = (NUMBERS,) if numbers.finite_only else (NUMBERS, INFINITE, NANS)
+        none = words.constant(words.of(_BYTE), 0)
+        self.counts = {field: words.variable(none) for field in fields}
 
-    def count(self, value: Any, deviation: Any, valid: Any) -> None:
-        words, builder = self.words, self.words.builder
-        size = words.call(self.size_of, value.type, [value])
-        finite = builder.and_(valid, builder.fcmp_ordered("<", size, self.infinity))
-        infinite = builder.and_(valid, builder.fcmp_ordered("==", size, self.infinity))
-        nan = builder.and_(valid, builder.fcmp_unordered("uno", value, value))
-        zero = words.constant(deviation.type, 0.0)
-        self.add(value, builder.select(finite, deviation, zero), valid)
-        for field, lanes in ((NUMBERS, finite), (INFINITE, infinite), (NANS, nan)):
-            one = builder.zext(lanes, words.of(_I32))
-            words.update(self.counts[field], partial(builder.add, one))
+    def add(self, raw: Any, where: Any = None) -> None:
+        builder = self.words.builder
+        finite = other = where
+        if not self.numbers.finite_only:
+            finite = builder.and_(where, self.numbers.is_finite(raw))
+            nan = builder.and_(where, self.numbers.is_nan(raw))
+            other = builder.xor(where, nan)
+            self.count(INFINITE, builder.xor(other, finite))
+            self.count(NANS, nan)
+        self.count(NUMBERS, finite)
+        self.add_deviations(raw, finite)
+        self.add_extremes(raw, other)
 
-    def add_to(self, panel: _Panel) -> None:
-        super().add_to(panel)
-        load, double = self.words.builder.load, self.words.of(_F64)
-        for field, count in self.counts.items():
-            panel.add(field, self.words.builder.uitofp(load(count), double))
+    def count(self, field: int, where: Any) -> None:
+        """Count in bytes, which the rows of one call do not overflow."""
+        builder = self.words.builder
+        one = builder.zext(where, self.words.of(_BYTE))
+        self.words.update(self.counts[field], lambda n: builder.add(n, one))
 
-
-def _compared(words: Vectors, kind: Any) -> Any:
-    return words.of(_F64 if kind in (types.float64, types.int32, types.uint32) else _F32)
-
-
-@intrinsic
-def _add_rows(
-    _: Any, x: Any, at: Any, step: Any, rows: Any, fetch: Any, acc: Any, panel: Any
-) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0].dtype
-        words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
-        data, at, step, rows, fetch = arguments[:5]
-        place = _Panel(words, arguments[5], arguments[6])
-        sums = _Sums(words, _compared(words, kind))
-        shift = place.load(SHIFT)
-        with words.rows(data, at, step, rows, fetch) as (_row, raw):
-            value, number = _values(words, kind, raw, special=False)
-            sums.add(value, builder.fsub(number, shift))
-        sums.add_to(place)
-        place.add(NUMBERS, words.splat(builder.uitofp(rows, _F64)))
-        return context.get_dummy_value()
-
-    index = types.int64
-    return types.void(x, index, index, index, index, acc, index), generate
+    def end(self, rows: Any) -> None:
+        super().end(rows)
+        for field, counted in self.counts.items():
+            number = self.words.builder.uitofp(self.words.builder.load(counted), self.shift.type)
+            self.place.add(field, number)
 
 
-@intrinsic
-def _largest(_: Any, x: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0].dtype
-        return _F64(_LARGEST_HALF if kind == types.int16 else float("inf"))
-
-    return types.float64(x), generate
-
-
-def _largest_plainly(x: Array) -> float:
-    """Return the largest size that `add_rows` can tell from infinity in what it has added."""
-    return float("inf")
-
-
-def _rows_where(narrow: bool) -> Any:
-    """Build the intrinsic that counts; `narrow` for rows of fewer values than lanes."""
+def _panels(*, at_the_end: bool) -> Any:
+    """Build the intrinsic that clears all panels, or turns their extremes into float64."""
 
     @intrinsic
-    def add_rows(
-        _: Any, x: Any, at: Any, step: Any, rows: Any, width: Any, fetch: Any,
-        mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
-    ) -> Any:  # fmt: skip
+    def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kind = signature.args[0].dtype
-            words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
-            data, at, step, rows, width, fetch, truth, mask_at, mask_step = arguments[:9]
-            place = _Panel(words, *arguments[9:])
-            sums = _CountingSums(words, _compared(words, kind))
-            shift = place.load(SHIFT)
-            there = words.first(width) if narrow else None
-            with words.rows(data, at, step, rows, fetch, there) as (row, raw):
-                valid = words.truth(truth, mask_at, mask_step, row, there)
-                value, number = _values(words, kind, raw, special=True)
-                sums.count(value, builder.fsub(number, shift), valid)
-            sums.add_to(place)
+            words, numbers = _words_of(context, builder, signature.args[0].dtype)
+            with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
+                place = _Panel(words, arguments[1], loop.index)
+                for field, neutral in ((LOW, numbers.highest), (HIGH, numbers.lowest)):
+                    if at_the_end:
+                        ordered = place.load_as(numbers.compared, field)
+                        place.store(field, numbers.number(ordered))
+                    else:
+                        place.store_as(neutral, field)
+                if not at_the_end:
+                    for field in (S1, S2, NUMBERS, INFINITE, NANS, ROWS):
+                        place.store(field, words.constant(words.of(_F64), 0.0))
             return context.get_dummy_value()
 
-        index = types.int64
-        kinds = (x, index, index, index, index, index, mask, index, index, acc, index)
-        return types.void(*kinds), generate
+        return types.void(x, acc, types.int64), generate
+
+    return turn_panels
+
+
+def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, _Plain | _Halves]:
+    words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
+    return words, (_Halves if kind.bitwidth == 16 else _Plain)(words, kind)
+
+
+def _rows(*, narrow: bool) -> Any:
+    """Build the intrinsic for rows of finite values."""
+
+    @intrinsic
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, acc: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data, _, band, acc = arguments
+            _add_band(
+                context, builder, signature.args[0].dtype, _Sums, data, band, None, acc, narrow
+            )
+            return context.get_dummy_value()
+
+        return types.void(x, flip, band, acc), generate
 
     return add_rows
 
 
-def _read(x: Array, at: int, step: int, rows: int) -> Any:
-    block = x[at + step * np.arange(rows)[:, None] + np.arange(LINE // x.itemsize)]
-    if block.dtype == np.int16:
-        return block.view(np.float16).astype(np.float64)
-    if block.dtype == np.uint16:
-        return (block.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return block.astype(np.float64)
+def _rows_where(*, narrow: bool) -> Any:
+    """Build the intrinsic that counts."""
+
+    @intrinsic
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, scale: Any, acc: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data, _, band, mask, scale, acc = arguments
+            mask = Mask(mask, scale)
+            kind = signature.args[0].dtype
+            _add_band(context, builder, kind, _CountingSums, data, band, mask, acc, narrow)
+            return context.get_dummy_value()
+
+        return types.void(x, flip, band, mask, types.int64, acc), generate
+
+    return add_rows
 
 
-def _add_plainly(values: Array, valid: Array, acc: Array, panel: int) -> None:
+def _add_band(
+    context: Any, builder: Any, kind: Any, sums: type[_Sums], data: Any, band: Any,
+    mask: Mask | None, acc: Any, narrow: bool,
+) -> None:  # fmt: skip
+    words, numbers = _words_of(context, builder, kind)
+
+    def swept(panel: Any) -> _Sums:
+        return _SweptSums(words, numbers, _Panel(words, acc, panel))
+
+    words.read(
+        data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
+        lambda panel: sums(words, numbers, _Panel(words, acc, panel)), mask, narrow=narrow,
+        sweep=swept if not (narrow or mask) and isinstance(numbers, _Plain) else None,
+    )  # fmt: skip
+
+
+def _floats(raw: Array) -> Array:
+    if raw.dtype == np.int16:
+        return raw.view(np.float16).astype(np.float64)
+    if raw.dtype == np.uint16:
+        return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return raw.astype(np.float64)
+
+
+def _add(raw: Array, valid: Array, place: Array) -> None:
     """Add rows of values where `valid`; the specification of all functions."""
-    size = FIELDS * values.shape[1]
-    place = acc[panel * size : (panel + 1) * size].reshape(FIELDS, -1)
+    values = _floats(raw)
     with np.errstate(all="ignore"):
         finite = valid & np.isfinite(values)
         d = np.where(finite, values - place[SHIFT], 0.0)
@@ -265,51 +411,63 @@ def _add_plainly(values: Array, valid: Array, acc: Array, panel: int) -> None:
     place[NANS] += (valid & np.isnan(values)).sum(0)
 
 
-def _add_rows_plainly(
-    x: Array, at: int, step: int, rows: int, fetch: int, acc: Array, panel: int
+def _add_plainly(
+    x: Array, band: tuple[int, ...], mask: Array | None, scale: int, acc: Array, *, narrow: bool
 ) -> None:
-    """Add the lanes from ``x[at + r * step]`` on for r < rows to a panel of `acc`.
+    for panel, raw, valid in rows_of(x, Band(*band), mask, scale, narrow=narrow):
+        place = acc.reshape(-1, FIELDS, raw.shape[1])[panel]
+        _add(raw, valid, place)
+        if mask is None and not np.isfinite(_floats(raw)[valid]).all():
+            place[S2] = np.nan
+
+
+def _begin_plainly(x: Array, acc: Array, panels: int) -> None:
+    """Make all panels those of no values; their shifts stay."""
+    place = acc.reshape(-1, FIELDS, LINE // x.itemsize)
+    place[:, S1:] = 0.0
+    place[:, LOW] = np.inf
+    place[:, HIGH] = -np.inf
+
+
+def _finish_plainly(x: Array, acc: Array, panels: int) -> None:
+    """Turn the extremes of all panels into float64."""
+
+
+def _add_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+    """Add a band, a tuple as `vectors.Band` says, to panels of `acc`.
 
     `x` and `acc`, of shape (panels, FIELDS, lanes), are pointers. All values are taken to be
-    finite: if one is not, or a square overflows, then so is S2, or an extreme is beyond `largest`.
-    Meanwhile as many values from `fetch` on are brought into the cache.
+    finite: if one is not, or a square overflows, then S2 is not finite either, or an extreme is
+    infinite. `flip` is for integers.
     """
-    values = _read(x, at, step, rows)
-    place = acc.reshape(-1, FIELDS, values.shape[1])[panel]
-    with np.errstate(all="ignore"):
-        deviations = values - place[SHIFT]
-        place[S1] += deviations.sum(0)
-        place[S2] += (deviations * deviations).sum(0)
-    place[LOW] = np.fmin(place[LOW], values.min(0))
-    place[HIGH] = np.fmax(place[HIGH], values.max(0))
-    place[NUMBERS] += len(values)
+    _add_plainly(x, band, None, 0, acc, narrow=False)
+
+
+def _add_narrow_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+    """Add as `add_rows` does rows of fewer values than lanes, to the first lanes."""
+    _add_plainly(x, band, None, 0, acc, narrow=True)
 
 
 def _add_rows_where_plainly(
-    x: Array, at: int, step: int, rows: int, width: int, fetch: int,
-    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> None:  # fmt: skip
-    """Add as `add_rows` does, where `mask`, which is read with steps of its own.
+    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
+) -> None:
+    """Add as `add_rows` does, where `mask`, whose bytes are at ``scale`` times the same places.
 
     NaN and infinities are counted and left out of the sums, infinities are among the extremes.
-    `width` is the number of lanes.
     """
-    valid = mask[mask_at + mask_step * np.arange(rows)[:, None] + np.arange(width)]
-    _add_plainly(_read(x, at, step, rows), valid, acc, panel)
+    _add_plainly(x, band, mask, scale, acc, narrow=False)
 
 
-def _add_narrow_rows_plainly(
-    x: Array, at: int, step: int, rows: int, width: int, fetch: int,
-    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> None:  # fmt: skip
-    """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
-    lanes = LINE // x.itemsize
-    values = padded(x, at, step, rows, width, lanes)
-    valid = padded(mask, mask_at, mask_step, rows, width, lanes)
-    _add_rows_where_plainly(values, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
+def _add_narrow_rows_where_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
+) -> None:
+    """Add as `add_rows_where` does rows of fewer values than lanes, to the first lanes."""
+    _add_plainly(x, band, mask, scale, acc, narrow=True)
 
 
-largest: Any = _largest_plainly if JIT_OFF else _largest
-add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows
+begin: Any = _begin_plainly if JIT_OFF else _panels(at_the_end=False)
+finish: Any = _finish_plainly if JIT_OFF else _panels(at_the_end=True)
+add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
+add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)
 add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
-add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows_where(narrow=True)
+add_narrow_rows_where: Any = _add_narrow_rows_where_plainly if JIT_OFF else _rows_where(narrow=True)

@@ -3,20 +3,19 @@
 All are read as unsigned: a signed integer with its highest bit flipped is the number plus half of
 the range, which the caller takes out of the sums again. Squares are taken at twice the width of the
 data and summed at twice that; sums of one call stay within 32 bits (64 for squares of 16-bit
-numbers) because it has at most `boxes.MOST_TILE_ROWS` rows.
+numbers) because it has at most `boxes.MOST_TILE_ROWS` rows, and one.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.machine import JIT_OFF, LINE, padded
-from streamnorm.kernels.vectors import Vectors
+from streamnorm.kernels.machine import JIT_OFF, LINE
+from streamnorm.kernels.vectors import Band, Mask, Vectors, rows_of
 
 __all__ = [
     "FIELDS",
@@ -26,6 +25,7 @@ __all__ = [
     "SUM",
     "VALID",
     "add_narrow_rows",
+    "add_narrow_rows_where",
     "add_rows",
     "add_rows_where",
 ]
@@ -34,49 +34,8 @@ SUM, SQUARES, LOW, HIGH, VALID = range(5)
 FIELDS = 5
 """Fields of `acc`: sum, sum of squares, smallest, largest, how many are valid."""
 
+_BYTE = ir.IntType(8)
 _I64 = ir.IntType(64)
-
-
-class _Sums:
-    """What one call gathers, in registers, for data of `bits` bits."""
-
-    def __init__(self, words: Vectors, bits: int) -> None:
-        self.words = words
-        self.raw = words.of(ir.IntType(bits))
-        self.double = words.of(ir.IntType(2 * bits))
-        self.pairs = words.of(ir.IntType(4 * bits), words.width // 2)
-        self.bits = bits
-        self.sum = words.variable(self.double if bits == 8 else words.of(ir.IntType(32)), 0)
-        self.even = words.variable(self.pairs, 0)
-        self.odd = words.variable(self.pairs, 0)
-        self.low = words.variable(self.raw, 2**bits - 1)
-        self.high = words.variable(self.raw, 0)
-
-    def add(self, raw: Any, where: Any = None) -> None:
-        words, builder = self.words, self.words.builder
-        words.update(self.low, lambda v: words.smaller(raw, v, where))
-        words.update(self.high, lambda v: words.larger(raw, v, where))
-        if where is not None:
-            raw = builder.select(where, raw, words.constant(self.raw, 0))
-        wide = builder.zext(raw, self.double)
-        words.update(self.sum, lambda s: builder.add(s, wide))
-        # Two neighbouring squares in a word twice as wide: taken apart without moving lanes.
-        squares = builder.bitcast(builder.mul(wide, wide), self.pairs)
-        first = words.constant(self.pairs, 2 ** (2 * self.bits) - 1)
-        shift = words.constant(self.pairs, 2 * self.bits)
-        words.update(self.even, lambda s: builder.add(s, builder.and_(squares, first)))
-        words.update(self.odd, lambda s: builder.add(s, builder.lshr(squares, shift)))
-
-    def add_to(self, panel: "_Panel") -> None:
-        words, builder = self.words, self.words.builder
-        half = words.width // 2
-        order = [k // 2 + half * (k % 2) for k in range(words.width)]
-        pattern = ir.Constant(words.of(ir.IntType(32)), order)
-        squares = builder.shuffle_vector(builder.load(self.even), builder.load(self.odd), pattern)
-        panel.add(SUM, builder.load(self.sum))
-        panel.add(SQUARES, squares)
-        panel.replace(LOW, lambda v, low: words.smaller(low, v), builder.load(self.low))
-        panel.replace(HIGH, lambda v, high: words.larger(high, v), builder.load(self.high))
 
 
 class _Panel:
@@ -98,106 +57,144 @@ class _Panel:
         self.replace(field, self.words.builder.add, value)
 
 
-@intrinsic
-def _add_rows(
-    _: Any, x: Any, flip: Any, at: Any, step: Any, rows: Any, fetch: Any, acc: Any, panel: Any
-) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = signature.args[0].dtype.bitwidth
-        words = Vectors(context, builder, 8 * LINE // bits)
-        data = arguments[0]
-        at, step, rows, fetch = arguments[2:6]
-        place = _Panel(words, arguments[6], arguments[7])
-        sums = _Sums(words, bits)
-        signs = words.splat(builder.trunc(arguments[1], ir.IntType(bits)))
-        with words.rows(data, at, step, rows, fetch) as (_row, raw):
-            sums.add(builder.xor(raw, signs))
-        sums.add_to(place)
-        place.add(VALID, words.splat(rows))
-        return context.get_dummy_value()
+class _Sums:
+    """What one call gathers in a panel, in registers, for data of `bits` bits."""
 
-    index = types.int64
-    return types.void(x, index, index, index, index, index, acc, index), generate
+    def __init__(self, words: Vectors, bits: int, flip: Any, place: _Panel) -> None:
+        self.words = words
+        self.place = place
+        self.signs = words.splat(words.builder.trunc(flip, ir.IntType(bits)))
+        self.raw = words.of(ir.IntType(bits))
+        self.double = words.of(ir.IntType(2 * bits))
+        self.pairs = words.of(ir.IntType(4 * bits), words.width // 2)
+        self.bits = bits
+        short = self.double if bits == 8 else words.of(ir.IntType(32))
+        self.sum = words.variable(words.constant(short, 0))
+        self.even = words.variable(words.constant(self.pairs, 0))
+        self.odd = words.variable(words.constant(self.pairs, 0))
+        self.low = words.variable(words.constant(self.raw, 2**bits - 1))
+        self.high = words.variable(words.constant(self.raw, 0))
+        self.count = words.variable(words.constant(words.of(_BYTE), 0))
+
+    def add(self, raw: Any, where: Any = None) -> None:
+        words, builder = self.words, self.words.builder
+        raw = builder.xor(raw, self.signs)
+        words.update(self.low, lambda v: words.smaller(raw, v), where)
+        if where is not None:
+            raw = builder.select(where, raw, words.constant(self.raw, 0))
+            one = builder.zext(where, words.of(_BYTE))
+            words.update(self.count, lambda n: builder.add(n, one))
+        words.update(self.high, lambda v: words.larger(raw, v))
+        wide = builder.zext(raw, self.double)
+        words.update(self.sum, lambda s: builder.add(s, wide))
+        # Two neighbouring squares in a word twice as wide: taken apart without moving lanes.
+        squares = builder.bitcast(builder.mul(wide, wide), self.pairs)
+        first = words.constant(self.pairs, 2 ** (2 * self.bits) - 1)
+        shift = words.constant(self.pairs, 2 * self.bits)
+        words.update(self.even, lambda s: builder.add(s, builder.and_(squares, first)))
+        words.update(self.odd, lambda s: builder.add(s, builder.lshr(squares, shift)))
+
+    def end(self, rows: Any) -> None:
+        words, builder, place = self.words, self.words.builder, self.place
+        half = words.width // 2
+        order = [k // 2 + half * (k % 2) for k in range(words.width)]
+        pattern = ir.Constant(words.of(ir.IntType(32)), order)
+        squares = builder.shuffle_vector(builder.load(self.even), builder.load(self.odd), pattern)
+        place.add(SUM, builder.load(self.sum))
+        place.add(SQUARES, squares)
+        place.replace(LOW, lambda v, low: words.smaller(low, v), builder.load(self.low))
+        place.replace(HIGH, lambda v, high: words.larger(high, v), builder.load(self.high))
+        place.add(
+            VALID,
+            builder.add(words.splat(rows), builder.zext(builder.load(self.count), words.of(_I64))),
+        )
 
 
-def _rows_where(narrow: bool) -> Any:
-    """Build the intrinsic that counts; `narrow` for rows of fewer values than lanes."""
+def _rows(*, narrow: bool) -> Any:
+    """Build the intrinsic for rows that count whole."""
 
     @intrinsic
-    def add_rows(
-        _: Any, x: Any, flip: Any, at: Any, step: Any, rows: Any, width: Any, fetch: Any,
-        mask: Any, mask_at: Any, mask_step: Any, acc: Any, panel: Any,
-    ) -> Any:  # fmt: skip
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, acc: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data, flip, band, acc = arguments
             bits = signature.args[0].dtype.bitwidth
-            words = Vectors(context, builder, 8 * LINE // bits)
-            data, flip, at, step, rows, width, fetch, truth, mask_at, mask_step = arguments[:10]
-            place = _Panel(words, *arguments[10:])
-            sums = _Sums(words, bits)
-            short = words.of(ir.IntType(16))
-            count = words.variable(short, 0)
-            signs = words.splat(builder.trunc(flip, ir.IntType(bits)))
-            there = words.first(width) if narrow else None
-            with words.rows(data, at, step, rows, fetch, there) as (row, raw):
-                valid = words.truth(truth, mask_at, mask_step, row, there)
-                sums.add(builder.xor(raw, signs), valid)
-                words.update(count, partial(builder.add, builder.zext(valid, short)))
-            sums.add_to(place)
-            place.add(VALID, builder.load(count))
+            _add_band(context, builder, bits, data, flip, band, None, acc, narrow)
             return context.get_dummy_value()
 
-        index = types.int64
-        kinds = (x, index, index, index, index, index, index, mask, index, index, acc, index)
-        return types.void(*kinds), generate
+        return types.void(x, types.int64, band, acc), generate
 
     return add_rows
 
 
-def _add_plainly(values: Array, flip: int, valid: Array, acc: Array, panel: int) -> None:
-    size = FIELDS * values.shape[1]
-    place = acc[panel * size : (panel + 1) * size].reshape(FIELDS, -1)
-    top = int(np.iinfo(values.dtype).max)
-    values = values.astype(np.int64) ^ flip
-    some = np.where(valid, values, 0)
-    place[SUM] += some.sum(0)
-    place[SQUARES] += (some * some).sum(0)
-    place[LOW] = np.minimum(place[LOW], np.where(valid, values, top).min(0))
-    place[HIGH] = np.maximum(place[HIGH], np.where(valid, values, 0).max(0))
-    place[VALID] += valid.sum(0)
+def _rows_where(*, narrow: bool) -> Any:
+    """Build the intrinsic for rows of which a part counts."""
+
+    @intrinsic
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, scale: Any, acc: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data, flip, band, mask, scale, acc = arguments
+            bits = signature.args[0].dtype.bitwidth
+            mask = Mask(mask, scale)
+            _add_band(context, builder, bits, data, flip, band, mask, acc, narrow)
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, band, mask, types.int64, acc), generate
+
+    return add_rows
 
 
-def _indices(at: int, step: int, rows: int, itemsize: int) -> Array:
-    return at + step * np.arange(rows)[:, None] + np.arange(LINE // itemsize)
+def _add_band(
+    context: Any, builder: Any, bits: int, data: Any, flip: Any, band: Any, mask: Mask | None,
+    acc: Any, narrow: bool,
+) -> None:  # fmt: skip
+    words = Vectors(context, builder, 8 * LINE // bits)
+    words.read(
+        data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
+        lambda panel: _Sums(words, bits, flip, _Panel(words, acc, panel)), mask, narrow=narrow,
+    )  # fmt: skip
 
 
-def _add_rows_plainly(
-    x: Array, flip: int, at: int, step: int, rows: int, fetch: int, acc: Array, panel: int
-) -> None:
-    """Add rows of ``x ^ flip`` to a panel of `acc`; the rest as in `float_rows.add_rows`."""
-    values = x[_indices(at, step, rows, x.itemsize)]
-    _add_plainly(values, flip, np.ones(values.shape, bool), acc, panel)
+def _add_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, scale: int, acc: Array,
+    *, narrow: bool,
+) -> None:  # fmt: skip
+    top = int(np.iinfo(x.dtype).max)
+    for panel, raw, valid in rows_of(x, Band(*band), mask, scale, narrow=narrow):
+        place = acc.reshape(-1, FIELDS, raw.shape[1])[panel]
+        values = raw.astype(np.int64) ^ flip
+        some = np.where(valid, values, 0)
+        place[SUM] += some.sum(0)
+        place[SQUARES] += (some * some).sum(0)
+        place[LOW] = np.minimum(place[LOW], np.where(valid, values, top).min(0))
+        place[HIGH] = np.maximum(place[HIGH], some.max(0))
+        place[VALID] += valid.sum(0)
+
+
+def _add_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+    """Add a band of ``x ^ flip`` to panels of `acc`; the rest as in `float_rows.add_rows`."""
+    _add_plainly(x, flip, band, None, 0, acc, narrow=False)
+
+
+def _add_narrow_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+    """Add as `add_rows` does rows of fewer values than lanes, to the first lanes."""
+    _add_plainly(x, flip, band, None, 0, acc, narrow=True)
 
 
 def _add_rows_where_plainly(
-    x: Array, flip: int, at: int, step: int, rows: int, width: int, fetch: int,
-    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> None:  # fmt: skip
-    """Add as `add_rows` does, where `mask`, which is read with steps of its own."""
-    valid = mask[_indices(mask_at, mask_step, rows, x.itemsize)]
-    _add_plainly(x[_indices(at, step, rows, x.itemsize)], flip, valid, acc, panel)
+    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
+) -> None:
+    """Add as `add_rows` does, where `mask`, whose bytes are at ``scale`` times the same places."""
+    _add_plainly(x, flip, band, mask, scale, acc, narrow=False)
 
 
-def _add_narrow_rows_plainly(
-    x: Array, flip: int, at: int, step: int, rows: int, width: int, fetch: int,
-    mask: Array, mask_at: int, mask_step: int, acc: Array, panel: int,
-) -> None:  # fmt: skip
-    """Add as `add_rows_where` does, to the first `width` lanes; nothing behind them is read."""
-    lanes = LINE // x.itemsize
-    values = padded(x, at, step, rows, width, lanes)
-    valid = padded(mask, mask_at, mask_step, rows, width, lanes)
-    _add_rows_where_plainly(values, flip, 0, lanes, rows, lanes, 0, valid, 0, lanes, acc, panel)
+def _add_narrow_rows_where_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
+) -> None:
+    """Add as `add_rows_where` does rows of fewer values than lanes, to the first lanes."""
+    _add_plainly(x, flip, band, mask, scale, acc, narrow=True)
 
 
-add_rows: Any = _add_rows_plainly if JIT_OFF else _add_rows
+add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
+add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)
 add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
-add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows_where(narrow=True)
+add_narrow_rows_where: Any = _add_narrow_rows_where_plainly if JIT_OFF else _rows_where(narrow=True)

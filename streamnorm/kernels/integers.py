@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
-from streamnorm.kernels.compiled import jit, jit_inner, jit_part, merge_tree
+from streamnorm.kernels.compiled import jit, jit_part, merge_tree
 from streamnorm.kernels.desk import clear, leave, offer, taken, watch
 from streamnorm.kernels.integer_rows import (
     FIELDS,
@@ -20,11 +20,11 @@ from streamnorm.kernels.integer_rows import (
     SUM,
     VALID,
     add_narrow_rows,
+    add_narrow_rows_where,
     add_rows,
     add_rows_where,
 )
 from streamnorm.kernels.machine import LINE, atomic_add, pointer
-from streamnorm.kernels.walk import EDGE
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes", "serve"]
@@ -56,69 +56,54 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
         row["maximum"] = np.float64(hi - flip)
 
 
-@jit_inner
-def _visit(context: Any, lanes: int, strip: Any) -> None:
-    x, truth, flip, acc = context
-    panel, at, step, rows, width, fetch, plain, begin, stride = strip
-    if plain:
-        add_rows(x, flip, at, step, rows, fetch, acc, panel)
-    elif width < lanes:
-        add_narrow_rows(x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
-    else:
-        add_rows_where(x, flip, at, step, rows, width, fetch, truth, begin, stride, acc, panel)
-
-
-_read = walk.reader(_visit)
-
-
-@jit_part
-def _measure_box(x: Array, mask: Array, flip: int, box: Any, owners: Array, rows: Partial) -> None:
-    lanes = LINE // x.itemsize
-    panels = box["panels"]
-    top = 256**x.itemsize - 1
-    acc = np.zeros((panels * FIELDS, lanes), np.int64)
-    for panel in range(panels):
-        for lane in range(lanes):
-            acc[panel * FIELDS + LOW, lane] = top
-    masked = mask.size > 0
-    truth = pointer(mask) if masked else pointer(EDGE)
-    context = (pointer(x), truth, flip, pointer(acc))
-    _read(box, 0, box["lines"], lanes, x.itemsize, masked, context)
-    sums = np.zeros((FIELDS, rows.size), np.int64)
-    for c in range(rows.size):
-        sums[LOW, c] = top
-    for panel in range(panels):
-        for lane in range(lanes):
-            c = owners[box["owners"] + panel * lanes + lane]
-            if c >= 0:
-                here = panel * FIELDS
-                for field in (SUM, SQUARES, VALID):
-                    sums[field, c] += acc[here + field, lane]
-                sums[LOW, c] = min(sums[LOW, c], acc[here + LOW, lane])
-                sums[HIGH, c] = max(sums[HIGH, c], acc[here + HIGH, lane])
-    for c in range(rows.size):
-        n, s, q = sums[VALID, c], sums[SUM, c], sums[SQUARES, c]
-        _write(rows[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
+_read = walk.reader(add_rows, add_rows_where, add_narrow_rows, add_narrow_rows_where)
 
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, rows: Partial,
-    desk: Array, helping: bool,
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
+    rows: Partial, desk: Array, helping: bool,
 ) -> None:  # fmt: skip
     """Measure boxes, and merge their rows of results into the first.
 
     Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for `x`, uint8 or uint16,
-    and `flip`: 0, or half of the range where the memory holds signed integers.
+    `flip`: 0, or half of the range where the memory holds signed integers, and `omit`: None if all
+    values count, else anything.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), flip)
+    lanes = LINE // x.itemsize
+    top = 256**x.itemsize - 1
+    scale = np.int64(1 if mask.size == x.size else 0)
     b = atomic_add(turn, 0, 1)
     while b < len(boxes):
         box = boxes[b]
-        first = box["first"]
-        here = rows[box["row"], first : first + box["channels"]]
-        _measure_box(x, mask, flip, box, owners, here)
         b = atomic_add(turn, 0, 1)
+        panels = box["panels"]
+        channels = box["channels"]
+        here = rows[box["row"], box["first"] : box["first"] + channels]
+        acc = np.zeros((panels * FIELDS, lanes), np.int64)
+        for panel in range(panels):
+            for lane in range(lanes):
+                acc[panel * FIELDS + LOW, lane] = top
+        _read(
+            box, 0, box["lines"], lanes, x.itemsize, x.size, pointer(x), flip, omit, pointer(mask),
+            scale, pointer(acc),
+        )  # fmt: skip
+        sums = np.zeros((FIELDS, channels), np.int64)
+        for c in range(channels):
+            sums[LOW, c] = top
+        for panel in range(panels):
+            for lane in range(lanes):
+                c = owners[box["owners"] + panel * lanes + lane]
+                if c >= 0:
+                    row = panel * FIELDS
+                    for field in (SUM, SQUARES, VALID):
+                        sums[field, c] += acc[row + field, lane]
+                    sums[LOW, c] = min(sums[LOW, c], acc[row + LOW, lane])
+                    sums[HIGH, c] = max(sums[HIGH, c], acc[row + HIGH, lane])
+        for c in range(channels):
+            n, s, q = sums[VALID, c], sums[SUM, c], sums[SQUARES, c]
+            _write(here[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
     if not helping:
         clear(desk)
         merge_tree(rows)
@@ -126,8 +111,8 @@ def measure_boxes(
 
 @jit
 def serve(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, rows: Partial,
-    desk: Array, kind: int, helper: int, seen: int,
+    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
+    rows: Partial, desk: Array, kind: int, helper: int, seen: int,
 ) -> int:  # fmt: skip
     """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does.
 
@@ -146,6 +131,7 @@ def serve(
             job_owners,
             job_turn,
             how,
+            omit,
             job_rows,
             desk[:0],
             helping,

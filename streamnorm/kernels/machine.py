@@ -17,13 +17,16 @@ from streamnorm.arrays import Array
 __all__ = [
     "JIT_OFF",
     "LINE",
+    "NEXT",
+    "OPEN",
+    "OVERFLOWED",
+    "TURN",
     "WORDS_OF_ARRAY",
     "atomic_add",
     "atomic_load",
     "let_others",
     "note_arrays",
     "noted_arrays",
-    "padded",
     "pointer",
 ]
 
@@ -31,6 +34,10 @@ __all__ = [
 JIT_OFF = bool(vars(config)["DISABLE_JIT"])
 LINE = 64
 """Bytes of a cache line."""
+NEXT, OVERFLOWED, OPEN = range(3)
+TURN = 3
+"""Words that the threads at work on an array share: the next box that nobody has taken; whether
+squares overflowed, and whether boxes were left open."""
 WORDS_OF_ARRAY = 3
 """Words that `note_arrays` takes for each."""
 
@@ -165,14 +172,6 @@ def _pointer_plainly(array: Array) -> Array:
     is waited for then. Pointers cost nothing; the array must outlive them.
     """
     return array.reshape(-1)
-
-
-def padded(x: Array, at: int, step: int, rows: int, width: int, lanes: int) -> Array:
-    """Copy rows of `width` values, each padded with zeros to `lanes`; for plain Python only."""
-    copy = np.zeros((rows, lanes), x.dtype)
-    for r in range(rows):
-        copy[r, :width] = x[at + r * step :][:width]
-    return copy.ravel()
 
 
 atomic_add: Any = _atomic_add_plainly if JIT_OFF else _atomic_add

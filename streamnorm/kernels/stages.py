@@ -9,10 +9,13 @@ with few valid values before), the stage is read again around its own mean. Noth
 from box to box.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from streamnorm.arrays import Array
-from streamnorm.kernels.compiled import jit_part, merge_two
+from streamnorm.kernels.compiled import jit_part
 from streamnorm.kernels.float_rows import (
     FIELDS,
     HIGH,
@@ -20,190 +23,171 @@ from streamnorm.kernels.float_rows import (
     LOW,
     NANS,
     NUMBERS,
+    ROWS,
     S1,
     S2,
     SHIFT,
 )
-from streamnorm.partial import Partial
+from streamnorm.kernels.traced import LANES, over_channels
+from streamnorm.partial import Partial, mean_formula
 
 __all__ = [
+    "BOOK",
+    "CANCELLED",
     "GROWTH",
-    "STATES",
-    "add_state",
-    "cancelled",
+    "LANES",
+    "NOT_FINITE",
     "close",
-    "empty",
     "fold",
-    "not_finite",
+    "judge",
+    "open_book",
+    "recentre",
     "set_shift",
+    "sum_up",
     "write",
 ]
 
 GROWTH = 4
-COUNT, MEAN, M2, LEAST, MOST, INFINITIES, MISSING = range(7)
-STATES = 7
-"""Fields of a box's state, per channel: count, mean and m2 of finite values; extremes; how many
-are infinite, how many NaN."""
+COUNT, MEAN, M2, LEAST, MOST, INFINITIES, MISSING, CENTRE = range(ROWS, ROWS + 8)
+BOOK = ROWS + 8
+"""Fields of a box's book, per channel. First what the lanes of a stage have gathered, folded; then
+what is known of all stages before: count, mean and m2 of finite values; extremes; how many are
+infinite, how many NaN; and the shift for the next stage."""
+NOT_FINITE, CANCELLED = 1, 2
 # Beyond 2**500 squares could overflow: no shift is taken there.
 HUGE = 2.0**500
 
 # notation: n count, s1 sum of deviations, s2 of squared deviations, lo and hi extremes, c channel
+Select = Callable[[Any, Any, Any], Any]
+Fields = Callable[[int], Any]
+Changes = tuple[dict[int, Any], list[Any]]
+
+
+def _open_book(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+    """No values so far, and 0 as the first shift."""
+    state: dict[int, Any] = dict.fromkeys((COUNT, M2, INFINITIES, MISSING, CENTRE), 0.0)
+    return state | {MEAN: np.nan, LEAST: np.inf, MOST: -np.inf}, []
+
+
+def _judge(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+    """Whether a stage is not finite, or more has cancelled in m2 than its merge will make up for.
+
+    A stage that was read as finite is not if it met something else, or a square overflowed.
+    """
+    n, s1, s2, lo, hi = (get(field) for field in (NUMBERS, S1, S2, LOW, HIGH))
+    lost = s1 * (s1 / n)
+    left = s2 - lost
+    left = select(left > 0.0, left, 0.0)
+    before = select(get(MEAN) == get(SHIFT), get(COUNT), 0.0)
+    most = (left + lost * (before / (before + n))) * float(GROWTH)
+    cancelled = (n > 0.0) & (lo != hi) & (lost > most)
+    return {}, [(s2 - s2 != 0.0) | (lo == -np.inf) | (hi == np.inf), cancelled]
+
+
+def _recentre(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+    """Shift by the stage's own mean."""
+    n = get(NUMBERS)
+    return {CENTRE: select(n > 0.0, get(SHIFT) + get(S1) / n, get(CENTRE))}, []
+
+
+def _close(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+    """Merge a stage into what was before, and shift by the means so far from now on.
+
+    What rounding may have moved outside of the stage's range is put right first.
+    """
+    n, s1, lo, hi = (get(field) for field in (NUMBERS, S1, LOW, HIGH))
+    away = s1 / n
+    mean = get(SHIFT) + away
+    mean = select(mean < lo, lo, mean)
+    mean = select(mean > hi, hi, mean)
+    mean = select(lo == hi, lo, mean)
+    m2 = get(S2) - s1 * away
+    m2 = select((lo == hi) | (m2 < 0.0), 0.0, m2)
+    merge_two = mean_formula(select)
+    mean, m2 = merge_two(get(COUNT), get(MEAN), get(M2), n, mean, m2)
+    return {
+        COUNT: get(COUNT) + n,
+        MEAN: mean,
+        M2: m2,
+        LEAST: select(lo < get(LEAST), lo, get(LEAST)),
+        MOST: select(hi > get(MOST), hi, get(MOST)),
+        INFINITIES: get(INFINITIES) + get(INFINITE),
+        MISSING: get(MISSING) + get(NANS),
+        CENTRE: select((mean <= HUGE) & (mean >= -HUGE), mean, get(CENTRE)),
+    }, []
+
+
+def _sum_up(select: Select, get: Fields, omit: Any, b: Any) -> Changes:
+    """Decide what NaN and infinities do to the result, and whether squares overflowed."""
+    lo, hi, mean, m2 = (get(field) for field in (LEAST, MOST, MEAN, M2))
+    count = get(COUNT) + get(INFINITIES)
+    infinite = (lo == -np.inf) | (hi == np.inf)
+    # One infinity is the mean, both make it NaN.
+    both = select(lo == -np.inf, lo, 0.0) + select(hi == np.inf, hi, 0.0)
+    mean = select(infinite, both, mean)
+    m2 = select(infinite, np.nan, m2)
+    nan = (get(MISSING) > 0.0) & (omit == 0.0)
+    count = select(nan, count + get(MISSING), count)
+    unknown = nan | (count == 0.0)
+    mean, lo, hi = (select(unknown, np.nan, value) for value in (mean, lo, hi))
+    m2 = select(nan, np.nan, select(count == 0.0, 0.0, m2))
+    # A mean that cannot stand in for an infinity of another box; m2 tells that it is wrong.
+    overflowed = (lo - lo == 0.0) & (hi - hi == 0.0) & (m2 - m2 != 0.0)
+    mean = select(overflowed, lo, mean)
+    # -0.0 is stored as 0.0.
+    return {COUNT: count, MEAN: mean + 0.0, M2: m2, LEAST: lo + 0.0, MOST: hi + 0.0}, [overflowed]
+
+
+open_book = over_channels(_open_book)
+judge = over_channels(_judge)
+recentre = over_channels(_recentre)
+close = over_channels(_close)
+sum_up = over_channels(_sum_up)
 
 
 @jit_part
-def empty(state: Array) -> None:
-    """Make a state that of no values."""
-    for c in range(state.shape[1]):
-        state[COUNT, c] = 0.0
-        state[MEAN, c] = np.nan
-        state[M2, c] = 0.0
-        state[LEAST, c] = np.inf
-        state[MOST, c] = -np.inf
-        state[INFINITIES, c] = 0.0
-        state[MISSING, c] = 0.0
-
-
-@jit_part
-def add_state(
-    state: Array, c: int, n: float, mean: float, m2: float, lo: float, hi: float, inf: float,
-    nan: float,
-) -> None:  # fmt: skip
-    """Merge n finite values, having put right what rounding may have moved outside, and others."""
-    if n > 0.0:
-        if mean < lo:
-            mean = lo
-        if mean > hi:
-            mean = hi
-        if lo == hi:
-            mean = lo
-        if lo == hi or m2 < 0.0:
-            m2 = 0.0
-        state[MEAN, c], state[M2, c] = merge_two(
-            state[COUNT, c], state[MEAN, c], state[M2, c], n, mean, m2
-        )
-        state[COUNT, c] += n
-    if lo < state[LEAST, c]:
-        state[LEAST, c] = lo
-    if hi > state[MOST, c]:
-        state[MOST, c] = hi
-    state[INFINITIES, c] += inf
-    state[MISSING, c] += nan
-
-
-@jit_part
-def set_shift(acc: Array, owners: Array, shift: Array) -> None:
-    """Give every lane its channel's shift and clear its sums."""
+def set_shift(acc: Array, owners: Array, book: Array) -> None:
+    """Give every lane its channel's shift."""
     lanes = acc.shape[1]
     for panel in range(acc.shape[0] // FIELDS):
-        here = panel * FIELDS
         for lane in range(lanes):
             c = owners[panel * lanes + lane]
-            acc[here + SHIFT, lane] = shift[0, c] if c >= 0 else 0.0
-            acc[here + LOW, lane] = np.inf
-            acc[here + HIGH, lane] = -np.inf
-            for field in range(S1, FIELDS):
-                acc[here + field, lane] = 0.0
+            acc[panel * FIELDS + SHIFT, lane] = book[CENTRE, c] if c >= 0 else 0.0
 
 
 @jit_part
-def fold(acc: Array, owners: Array, shift: Array, stage: Array) -> None:
+def fold(acc: Array, owners: Array, book: Array) -> None:
     """Add up the lanes of each channel, all around the same shift."""
-    for c in range(stage.shape[1]):
-        stage[SHIFT, c] = shift[0, c]
-        stage[LOW, c] = np.inf
-        stage[HIGH, c] = -np.inf
-        for field in range(S1, FIELDS):
-            stage[field, c] = 0.0
+    for c in range(book.shape[1]):
+        book[SHIFT, c] = book[CENTRE, c]
+        book[LOW, c] = np.inf
+        book[HIGH, c] = -np.inf
+        for field in range(S1, ROWS):
+            book[field, c] = 0.0
     lanes = acc.shape[1]
     for panel in range(acc.shape[0] // FIELDS):
         here = panel * FIELDS
         for lane in range(lanes):
             c = owners[panel * lanes + lane]
             if c >= 0:
-                if acc[here + LOW, lane] < stage[LOW, c]:
-                    stage[LOW, c] = acc[here + LOW, lane]
-                if acc[here + HIGH, lane] > stage[HIGH, c]:
-                    stage[HIGH, c] = acc[here + HIGH, lane]
-                for field in range(S1, FIELDS):
-                    stage[field, c] += acc[here + field, lane]
+                if acc[here + LOW, lane] < book[LOW, c]:
+                    book[LOW, c] = acc[here + LOW, lane]
+                if acc[here + HIGH, lane] > book[HIGH, c]:
+                    book[HIGH, c] = acc[here + HIGH, lane]
+                for field in range(S1, ROWS):
+                    book[field, c] += acc[here + field, lane]
+                book[NUMBERS, c] += acc[here + ROWS, 0]
 
 
 @jit_part
-def not_finite(stage: Array, largest: float) -> bool:
-    """Whether a stage that was read as finite met something else, or a square overflowed."""
-    found = False
-    for c in range(stage.shape[1]):
-        found |= stage[S2, c] - stage[S2, c] != 0.0
-        found |= stage[LOW, c] < -largest or stage[HIGH, c] > largest
-    return found
-
-
-@jit_part
-def cancelled(stage: Array, state: Array, shift: Array) -> bool:
-    """Whether more has cancelled in some channel's m2 than its merge will make up for.
-
-    If so, `shift` becomes the stage's own mean.
-    """
-    bad = False
-    for c in range(stage.shape[1]):
-        n = stage[NUMBERS, c]
-        if n > 0.0 and stage[LOW, c] != stage[HIGH, c]:
-            lost = stage[S1, c] * (stage[S1, c] / n)
-            left = stage[S2, c] - lost
-            left = left if left > 0.0 else 0.0
-            before = state[COUNT, c] if state[MEAN, c] == stage[SHIFT, c] else 0.0
-            bad |= lost > GROWTH * (left + lost * (before / (before + n)))
-    for c in range(stage.shape[1]):
-        if bad and stage[NUMBERS, c] > 0.0:
-            shift[0, c] = stage[SHIFT, c] + stage[S1, c] / stage[NUMBERS, c]
-    return bad
-
-
-@jit_part
-def close(stage: Array, state: Array, shift: Array) -> None:
-    """Merge a stage into the state, and shift by the means so far from now on."""
-    for c in range(state.shape[1]):
-        away = stage[S1, c] / stage[NUMBERS, c]
-        add_state(
-            state, c, stage[NUMBERS, c], stage[SHIFT, c] + away, stage[S2, c] - stage[S1, c] * away,
-            stage[LOW, c], stage[HIGH, c], stage[INFINITE, c], stage[NANS, c],
-        )  # fmt: skip
-        if abs(state[MEAN, c]) <= HUGE:
-            shift[0, c] = state[MEAN, c]
-
-
-@jit_part
-def write(state: Array, total: int, omit: bool, rows: Partial) -> bool:
-    """Write the state of a box to its rows; what NaN and infinities do is decided here.
-
-    Gives whether a channel's squares overflowed.
-    """
-    overflowed = False
+def write(book: Array, total: int, rows: Partial) -> None:
+    """Write what was summed up to the rows of a box."""
     for c in range(rows.size):
         row = rows[c]
-        lo = state[LEAST, c]
-        hi = state[MOST, c]
-        mean = state[MEAN, c]
-        m2 = state[M2, c]
-        count = np.int64(state[COUNT, c] + state[INFINITIES, c])
-        if lo == -np.inf or hi == np.inf:
-            # One infinity is the mean, both make it NaN.
-            mean = (lo if lo == -np.inf else 0.0) + (hi if hi == np.inf else 0.0)
-            m2 = np.nan
-        if not omit and state[MISSING, c] > 0.0:
-            count += np.int64(state[MISSING, c])
-            mean = m2 = lo = hi = np.nan
-        if count == 0:
-            mean = lo = hi = np.nan
-            m2 = 0.0
-        if lo - lo == 0.0 and hi - hi == 0.0 and m2 - m2 != 0.0:
-            # A mean that cannot stand in for an infinity of another box; m2 tells that it is wrong.
-            overflowed = True
-            mean = lo
+        count = np.int64(book[COUNT, c])
         row["count"] = count
-        row["mean"] = mean + 0.0
-        row["m2"] = m2
-        row["minimum"] = lo + 0.0
-        row["maximum"] = hi + 0.0
+        row["mean"] = book[MEAN, c]
+        row["m2"] = book[M2, c]
+        row["minimum"] = book[LEAST, c]
+        row["maximum"] = book[MOST, c]
         row["omitted"] = total - count
-    return overflowed

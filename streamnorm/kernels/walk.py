@@ -1,4 +1,4 @@
-"""Compiled: a box -> strips, what a row kernel reads in one go, in the order of memory."""
+"""Compiled: a box -> bands, what a row kernel reads in one go, in the order of memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,82 +6,89 @@ from typing import Any
 import numpy as np
 
 from streamnorm.kernels.compiled import jit_inner
-from streamnorm.kernels.machine import LINE
+from streamnorm.kernels.vectors import SWEPT_PANELS
 
-__all__ = ["EDGE", "reader"]
+__all__ = ["reader"]
 
 AHEAD_BYTES = 10240
-EDGE = np.arange(2 * LINE) >= LINE
-"""A mask for strips without one. From its middle on all values count; from as many places before
-it, the first lanes are left out."""
+SWEPT_AHEAD_BYTES = 32768
+"""How far ahead to ask for memory: in a plain stream, and in wide rows that are swept."""
 
 
-def reader(visit: Callable[..., None]) -> Any:
-    """Compile a function that calls ``visit(context, lanes, strip)`` for every strip of some lines.
+def reader(
+    add: Callable[..., None],
+    add_where: Callable[..., None],
+    add_narrow: Callable[..., None],
+    add_narrow_where: Callable[..., None],
+) -> Any:
+    """Compile a function that hands lines `start` to `stop` of a box on, band by band.
 
-    `context` is what `visit` needs, a tuple. A strip is a tuple too: which panel, where in memory,
-    how far from row to row, how many rows, how many values of a row, from where to prefetch
-    meanwhile, whether every value counts, and where the mask (`EDGE` if there is none) begins and
-    how far it is from row to row.
+    If `omit` is None to ``add(x, flip, band, acc)``, or `add_narrow` if rows have fewer values than
+    lanes; otherwise to ``add_where(x, flip, band, mask, scale, acc)``, or `add_narrow_where`. Of
+    `band` see `streamnorm.kernels.vectors.Band`.
 
-    Rather than be partly empty, the last of several panels reaches back into the one before, in
-    rows and tails alike (its lanes that stand for nothing new have no owner), and the tail of a run
-    into the row before it, whose values are of the same channel and are masked out.
+    Rather than be partly empty, the last of several panels reaches back into the one before (its
+    lanes that stand for nothing new have no owner), and the tail of a run into the row before it,
+    whose values are of the same channel.
     """
 
     @jit_inner
     def read(
-        box: Any, start: int, stop: int, lanes: int, itemsize: int, masked: bool, context: Any
-    ) -> None:
+        box: Any, start: int, stop: int, lanes: int, itemsize: int, size: int, x: Any, flip: int,
+        omit: bool | None, mask: Any, scale: int, acc: Any,
+    ) -> None:  # fmt: skip
+        one = np.int64(1)
+        none = np.int64(0)
         rows = box["rows"]
         step = box["row_step"]
-        lines = rows + (1 if box["tail"] > 0 else 0)
-        tile = box["tile"]
+        width = box["width"]
+        tail = box["tail"]
+        lines = rows + (one if tail > 0 else none)
         panels = box["panels"] // box["groups"]
         # A tile of one panel is a plain stream; of several, all of it is in use until its end.
-        run = rows > 0 and box["per"] == box["width"]
+        tile = box["tile"]
         ahead = tile * step if panels > 1 else AHEAD_BYTES // itemsize
+        if omit is None and itemsize >= 4 and panels >= SWEPT_PANELS:
+            tile = rows
+            ahead = step * (1 + SWEPT_AHEAD_BYTES // (itemsize * width))
+        run = box["per"] == width and rows > 0
         for repeat in range(start // lines, -(-stop // lines)):
             end = stop - repeat * lines
             end = end if end < lines else lines
             for group in range(box["groups"]):
                 base = box["start"] + repeat * box["repeat_step"] + group * box["group_step"]
+                panel = group * panels
                 row = start - repeat * lines
-                row = row if row > 0 else 0
+                row = row if row > 0 else none
                 while row < end:
-                    taken = 1
-                    if row < rows:
-                        taken = (end if end < rows else rows) - row
-                        taken = taken if taken < tile else tile
-                    width = box["width"] if row < rows else box["tail"]
                     at = base + row * step
-                    # Shares of the next tile in the order of memory: the processor then sees one
-                    # stream and not one per row.
-                    line = at + ahead
-                    share = 0
-                    for p in range(-(-width // lanes)):
-                        column = p * lanes
-                        if p > 0 and p == panels - 1:
-                            column = box["width"] - lanes
-                        filled = width - column
-                        filled = filled if filled < lanes else lanes
-                        begin = at + column if masked else LINE
-                        stride = step if masked else 0
-                        if filled < lanes and not masked and run and row == rows:
-                            begin = LINE - (lanes - filled)
-                            column -= lanes - filled
-                            filled = lanes
-                        fetch = line + share * lanes
-                        plain = begin == LINE and not masked and filled == lanes
-                        strip = (
-                            group * panels + p, at + column, step, taken, filled, fetch, plain,
-                            begin, stride,
-                        )  # fmt: skip
-                        visit(context, lanes, strip)
-                        share += taken
-                        while share >= panels:
-                            share -= panels
-                            line += step
+                    taken = (end if end < rows else rows) - row
+                    taken = taken if taken < tile else tile
                     row += taken
+                    behind = tail if row == rows and end > rows and (run or taken == 0) else none
+                    row += one if behind > 0 else none
+                    length = width
+                    if behind > 0 and not run:
+                        length, behind, taken = behind, none, one
+                    whole = length == width and length >= lanes
+                    full = panels if whole else length // lanes
+                    if full > 0:
+                        last = (width if whole else full * lanes) - lanes
+                        band = (panel, at, step, taken, behind, full, last, ahead, size)
+                        if omit is None:
+                            add(x, flip, band, acc)
+                        else:
+                            add_where(x, flip, band, mask, scale, acc)
+                    if not whole and length > full * lanes:
+                        column = full * lanes
+                        if panels > 1 and full == panels - 1:
+                            column = width - lanes
+                        at += column
+                        length -= column
+                        band = (panel + full, at, step, taken, length, one, none, ahead, size)
+                        if omit is None:
+                            add_narrow(x, flip, band, acc)
+                        else:
+                            add_narrow_where(x, flip, band, mask, scale, acc)
 
     return read
