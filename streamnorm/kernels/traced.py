@@ -118,9 +118,9 @@ def traced(build: Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]
 
     @intrinsic
     def call(_: Any, *numbers: Any) -> Any:
-        # Several come as one tuple; so do results, whose types a trial tells.
-        given = numbers[0]
-        kinds = [_F64 if kind == types.float64 else _I64 for kind in given]
+        # They come as one tuple; so do results, whose types a trial tells.
+        given = types.Tuple(numbers)  # type: ignore[no-untyped-call]
+        kinds = [_F64 if kind == types.float64 else _I64 for kind in numbers]
         nowhere = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "trial")
         trial = ir.IRBuilder(nowhere.append_basic_block())
         results = formula(*(_Number(trial, ir.Constant(kind, ir.Undefined)) for kind in kinds))
