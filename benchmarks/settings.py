@@ -13,7 +13,7 @@ import numpy as np
 
 MODULES = {
     "LINE": "streamnorm.kernels.machine",
-    "AHEAD_BYTES": "streamnorm.kernels.walk",
+    "AHEAD_BYTES": "streamnorm.kernels.vectors",
     "BOX_VALUES": "streamnorm.boxes",
     "MOST_BOX_VALUES": "streamnorm.boxes",
     "_TILE_LINES": "streamnorm.boxes",

@@ -243,9 +243,14 @@ class _Sums:
         words.update(self.s2, lambda s: words.call(name, s.type, [deviation, deviation, s]))
 
     def add_extremes(self, raw: Any, where: Any) -> None:
-        value = self.numbers.ordered(raw)
-        self.words.update(self.low, lambda v: self.numbers.smaller(value, v), where)
-        self.words.update(self.high, lambda v: self.numbers.larger(value, v), where)
+        numbers, select = self.numbers, self.words.builder.select
+        low = high = numbers.ordered(raw)
+        if where is not None:
+            # Chosen before they are compared: LLVM then finds the processor's own minimum.
+            low = select(where, low, numbers.highest)
+            high = select(where, high, numbers.lowest)
+        self.words.update(self.low, lambda v: numbers.smaller(low, v))
+        self.words.update(self.high, lambda v: numbers.larger(high, v))
 
     def end(self, rows: Any) -> None:
         place, load = self.place, self.words.builder.load

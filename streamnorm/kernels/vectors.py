@@ -15,8 +15,10 @@ from numba.core import cgutils
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import LINE
 
-__all__ = ["SWEPT_PANELS", "Band", "Mask", "Sums", "Vectors", "rows_of"]
+__all__ = ["AHEAD_BYTES", "SWEPT_PANELS", "Band", "Mask", "Sums", "Vectors", "rows_of"]
 
+AHEAD_BYTES = 10240
+"""How far ahead to ask for memory in a plain stream."""
 SWEPT_ROWS = 4
 SWEPT_PANELS = 16
 """Wide bands, of that many panels and more, are swept: so many rows at a time, from panel to panel,
@@ -177,7 +179,11 @@ class Vectors:
                 ahead = builder.add(fetch, builder.mul(row.index, _INDEX(self.width)))
                 self._prefetch(data, ahead)
                 if mask:
-                    self._prefetch(mask.data, builder.mul(ahead, mask.scale))
+                    # Its lines hold more values: as many bytes ahead are more of them.
+                    farther = builder.add(
+                        ahead, _INDEX(AHEAD_BYTES - AHEAD_BYTES // self._size(data))
+                    )
+                    self._prefetch(mask.data, builder.mul(farther, mask.scale))
                 there = self._first(band.extra) if narrow else None
                 size = band.size if narrow else None
                 sums.add(self._row(data, index, size), self._truth(mask, index, size, there))
@@ -264,12 +270,15 @@ class Vectors:
     def _at(self, data: Any, index: Any) -> Any:
         element = data.type.pointee
         pointer = self.builder.gep(data, [index])
-        alignment = self.context.get_abi_sizeof(element)
-        return self.builder.bitcast(pointer, self.of(element).as_pointer()), alignment
+        return self.builder.bitcast(pointer, self.of(element).as_pointer()), self._size(data)
+
+    def _size(self, data: Any) -> int:
+        size: int = self.context.get_abi_sizeof(data.type.pointee)
+        return size
 
     def _prefetch(self, data: Any, index: Any) -> None:
         """Ask for the cache lines of a row at `index`; outside of the memory it does nothing."""
-        per_line = LINE // self.context.get_abi_sizeof(data.type.pointee)
+        per_line = LINE // self._size(data)
         for ahead in range(0, self.width, per_line):
             pointer = self.builder.gep(data, [self.builder.add(index, _INDEX(ahead))])
             # For reading; into the second-level cache, as a tile would not fit the first; data.

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from streamnorm.kernels.compiled import jit_inner
-from streamnorm.kernels.vectors import SWEPT_PANELS
+from streamnorm.kernels.vectors import AHEAD_BYTES, SWEPT_PANELS
 
 __all__ = ["reader"]
 
-AHEAD_BYTES = 10240
 SWEPT_AHEAD_BYTES = 32768
-"""How far ahead to ask for memory: in a plain stream, and in wide rows that are swept."""
+"""How far ahead to ask for memory in wide rows that are swept."""
 
 
 def reader(
