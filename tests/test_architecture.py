@@ -25,7 +25,7 @@ ROOMS = (
     ("kernels.cpu",),
     ("measure",),
     ("accumulator",),
-    ("sources.items",),
+    ("sources.items", "sources.pixels"),
     ("sources.arrays", "sources.iterables"),
     ("sources.images",),
     ("sources.registry",),

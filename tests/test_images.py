@@ -1,5 +1,6 @@
 """Folders and lists of pictures: colour rule, depths, broken and foreign files."""
 
+import gc
 import struct
 import zlib
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
+from streamnorm.sources.pixels import pixels
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(0)
@@ -294,3 +296,26 @@ def test_files_that_finish_out_of_order_are_merged_in_order(tmp_path, workers):
 
     expected = sn.compute(tmp_path, workers=1, transform=lambda image: image / 255)
     assert sn.compute(tmp_path, workers=workers, transform=late) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (300, 200), (2500, 2600)], ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "F"])
+def test_pixels_are_viewed_as_pillow_would_copy_them_and_outlive_the_picture(mode, size):
+    """The largest lies in several pieces, which cannot be viewed."""
+    depth = {"RGB": (3,), "RGBA": (4,)}.get(mode, ())
+    dtype = {"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8)
+    values = RNG.integers(0, 256, (*size, *depth)).astype(dtype)
+    picture = Image.fromarray(values)
+    assert picture.mode == mode
+    view = pixels(picture)
+    del picture
+    gc.collect()
+    others = [Image.new("RGB", (200, 300), (1, 2, 3)) for _ in range(8)]
+    assert others
+    assert not view.flags.writeable
+    assert np.array_equal(view, values)
+
+
+def test_a_picture_of_one_piece_is_not_copied():
+    picture = colour(size=(40, 50))
+    assert np.shares_memory(pixels(picture), pixels(picture))

@@ -16,6 +16,7 @@ import numpy as np
 
 from streamnorm.sources.arrays import checked_indices
 from streamnorm.sources.items import Choice, Item, Reading, Source
+from streamnorm.sources.pixels import pixels
 
 __all__ = ["SUFFIXES", "from_folder", "from_image_files", "is_image"]
 
@@ -164,9 +165,9 @@ def _read(path: str, mode: str | None) -> Reading:
             changes.append(_CHANGE.get(picture.mode, f"{picture.mode} converted"))
             if mode not in (None, "auto RGB"):
                 changes[-1] = f"{picture.mode} to {mode}"
-            array = np.asarray(picture.convert(target))
+            array = pixels(picture.convert(target))
         else:
-            array = np.asarray(picture)
+            array = pixels(picture)
         # Pillow gives 16-bit PGM as 32-bit integers.
         if picture.format == "PPM" and array.dtype == np.int32:
             array = array.astype(np.uint16)
