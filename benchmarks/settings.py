@@ -14,8 +14,12 @@ import numpy as np
 MODULES = {
     "LINE": "streamnorm.kernels.machine",
     "AHEAD_BYTES": "streamnorm.kernels.vectors",
+    "SWEPT_PANELS": "streamnorm.kernels.vectors",
+    "SWEPT_ROWS": "streamnorm.kernels.vectors",
     "BOX_VALUES": "streamnorm.boxes",
     "MOST_BOX_VALUES": "streamnorm.boxes",
+    "_FEWEST_ROWS": "streamnorm.boxes",
+    "_MOST_FEWEST_ROWS": "streamnorm.boxes",
     "_TILE_LINES": "streamnorm.boxes",
 }
 CASES = (
