@@ -261,22 +261,6 @@ class _Sums:
         place.count_rows(rows)
 
 
-class _SweptSums(_Sums):
-    """The same, going on from what stands in memory."""
-
-    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
-        super().__init__(words, numbers, place)
-        self.s1 = words.variable(place.load(S1))
-        self.s2 = words.variable(place.load(S2))
-
-    def end(self, rows: Any) -> None:
-        place, load = self.place, self.words.builder.load
-        place.store(S1, load(self.s1))
-        place.store(S2, load(self.s2))
-        place.store_as(load(self.low), LOW)
-        place.store_as(load(self.high), HIGH)
-
-
 class _CountingSums(_Sums):
     """The same of values that may not count, be NaN or infinite."""
 
@@ -382,13 +366,10 @@ def _add_band(
 ) -> None:  # fmt: skip
     words, numbers = _words_of(context, builder, kind)
 
-    def swept(panel: Any) -> _Sums:
-        return _SweptSums(words, numbers, _Panel(words, acc, panel))
-
     words.read(
         data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
         lambda panel: sums(words, numbers, _Panel(words, acc, panel)), mask, narrow=narrow,
-        sweep=swept if not (narrow or mask) and isinstance(numbers, _Plain) else None,
+        sweep=not (narrow or mask) and isinstance(numbers, _Plain),
     )  # fmt: skip
 
 

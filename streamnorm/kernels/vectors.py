@@ -145,7 +145,7 @@ class Vectors:
 
     def read(
         self, data: Any, band: Band, begin: Callable[[Any], Sums], mask: Mask | None,
-        *, narrow: bool, sweep: Callable[[Any], Sums] | None = None,
+        *, narrow: bool, sweep: bool = False,
     ) -> None:  # fmt: skip
         """Write the loops over the panels and rows of a band.
 
@@ -159,15 +159,14 @@ class Vectors:
             Which values count; None if all do.
         narrow : bool
             Whether rows have fewer values than there are lanes.
-        sweep : callable, optional
-            The same as `begin` where wide bands are to be swept: what it gives goes on from what
-            stands in memory, and ends after `SWEPT_ROWS` rows.
+        sweep : bool
+            Whether to sweep wide bands.
         """
         builder = self.builder
         rows = band.rows
         if sweep:
             swept = self._swept(band)
-            self._sweep(data, band, swept, sweep)
+            self._sweep(data, band, swept, begin)
             rows = builder.sub(rows, swept)
             band = band._replace(at=builder.add(band.at, builder.mul(swept, band.step)))
         with cgutils.for_range(builder, band.panels, intp=_INDEX) as panel:
@@ -194,7 +193,7 @@ class Vectors:
                     index = builder.sub(index, seen)
                     new = builder.not_(self._first(seen))
                     sums.add(self.load(data, index), self._truth(mask, index, None, new))
-            sums.end(_INDEX(0) if narrow or mask else band.rows)
+            sums.end(_INDEX(0) if narrow or mask else rows)
 
     def _swept(self, band: Band) -> Any:
         """Return how many rows of a band are to be swept: all but a few, if it is wide."""
@@ -215,7 +214,7 @@ class Vectors:
                     self._prefetch(data, builder.add(index, band.ahead))
                     sums.add(self.load(data, index))
                     index = builder.add(index, band.step)
-                sums.end(_INDEX(0))
+                sums.end(_INDEX(SWEPT_ROWS))
 
     def _column(self, band: Band, panel: Any) -> Any:
         """Return where a panel begins in its row."""
