@@ -36,17 +36,19 @@ every group), read `tile` rows at a time, and `panels` vectors side by side in a
 BOX_VALUES = 1 << 18
 MOST_BOX_VALUES = 1 << 20
 _MANY_BOXES = 64
-_FEW_BOXES = 16
 """Values in a box: few, so that threads share small arrays well; more, up to four times as many, in
 arrays that have many boxes. By size alone: a box's partial depends on the data, not on threads."""
 _FEWEST_ROWS = 2048
 _MOST_FEWEST_ROWS = 8192
-"""But at least this many of each channel, more in large arrays: its partial has 48 bytes, and
-closing has its price."""
+_FEW_BOXES = 16
+"""But at least this many of each channel, since its partial has 48 bytes and to close it has a
+price; more, up to four times as many, in arrays that have more than a few such boxes."""
 _SHORT_RUN = 256
 """Shorter runs of a channel are read side by side with the others: a tail would cost more."""
 _MOST_LANES = 4096
 """Lanes in a box, whose sums then stay in the second-level cache; wide tables are read in parts."""
+_WIDEST_RUN = 1 << 16
+"""Values in a row of a crop, for what they gather to stay small; wider ones are copied."""
 _WIDEST_ROW = 512
 """Values in a row made of units side by side."""
 _TILE_LINES = 256
@@ -164,6 +166,9 @@ def _runs(
     repeats = outer[0] if outer else (inner[0] if len(inner) == 3 else (1, 0))
     grid = _Grid(channels, repeats, (channels, step))
     if len(inner) > 1:
+        # All values of a row have lanes of their own.
+        if length > _WIDEST_RUN:
+            return None
         return replace(grid, rows=inner[-2], width=length, period=channels * length, per=length)
     width = min(lanes, length)
     return replace(

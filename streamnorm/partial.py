@@ -1,7 +1,7 @@
 """The partial result of one piece of data, and the merge of two of them.
 
 This is the only place where the merge formula stands. It runs under NumPy and, the same source,
-compiled by Numba (`streamnorm.kernels.compiled`); a test proves equal bits of both.
+in kernels (`streamnorm.kernels.traced`); a test proves equal bits of both.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def mean_formula(select: Callable[[Any, Any, Any], Any]) -> Callable[..., tuple[
     Parameters
     ----------
     select : callable
-        ``np.where`` for arrays, or a compiled scalar choice.
+        ``np.where`` for arrays, or what writes the choice into a kernel.
 
     Returns
     -------

@@ -169,5 +169,41 @@ def test_large_arrays_are_cut_into_about_equal_boxes_that_fill_every_row():
     assert (filled == 1).all()
 
 
+@pytest.mark.parametrize(("rows", "most"), [(20_000, 2048), (100_000, 6250), (200_000, 8192)])
+def test_boxes_of_wide_tables_are_longer_in_longer_tables(rows, most):
+    assert boxes_of((rows, 768), (768, 1), 1, 1, 16).boxes["rows"].max() <= most
+    assert boxes_of((rows, 768), (768, 1), 1, 1, 16).boxes["rows"].max() > most // 2
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32", "float64"])
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(3, 12)),
+    width=st.one_of(st.integers(1, 70), st.integers(250, 300)),
+    before=st.integers(0, 3),
+    masked=st.booleans(),
+    odd=st.sampled_from([0.0, np.nan, np.inf]),
+)
+@settings(max_examples=60)
+def test_crops_that_end_with_the_memory_are_measured_as_their_copies_are(
+    dtype, shape, width, before, masked, odd
+):
+    """Rows narrower than a vector are read with what is behind them, if there is anything."""
+    rng = np.random.default_rng(width)
+    whole = rng.integers(0, 100, (*shape, before + width)).astype(dtype)
+    if whole.dtype.kind == "f":
+        whole[0, 0, -1, -1] = odd
+    view = whole[:, :, 2:, before:]
+    mask = rng.random(view.shape) < 0.8 if masked else None
+    measured = sn.measure(view, mask=mask)
+    specified = reference.measure_block(
+        view.reshape(*shape[:2], -1), None if mask is None else mask.reshape(*shape[:2], -1), False
+    )
+    agree(measured, Moments.of_partial(specified), largest=100)
+
+
+def test_a_crop_of_very_wide_rows_is_copied_in_pieces():
+    assert boxes_of((2, 10**8), (10**8 + 1, 1), 2, 0, 16) is None
+
+
 def test_an_empty_array_has_no_boxes():
     assert boxes_of((0, 3), (3, 1), 1, 1, 16).rows == 0

@@ -28,11 +28,14 @@ def new_crew(monkeypatch):
 
 
 def arrays(count, seed):
-    """Yield arrays of many dtypes and sizes, each with a thread count."""
+    """Yield arrays of many dtypes and sizes, some with NaN, each with a number of threads."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         values = rng.normal(20, 9, (int(rng.integers(1, 9)) * 2**18 + int(rng.integers(1000)), 3))
-        yield values.astype(rng.choice(KINDS)), int(rng.choice([2, 3, 7, 16]))
+        values = values.astype(rng.choice(KINDS))
+        if values.dtype.kind == "f" and rng.random() < 0.5:
+            values[rng.integers(len(values), size=3), 1] = rng.choice([np.nan, np.inf])
+        yield values, int(rng.choice([2, 3, 7, 16]))
 
 
 def test_hundreds_of_jobs_in_a_row_have_the_bits_of_one_thread():
@@ -84,16 +87,20 @@ def test_what_befalls_a_helper_is_raised_where_the_job_was_given(monkeypatch):
     own.close()
 
 
-def test_a_helper_takes_part(monkeypatch):
+@pytest.mark.parametrize("odd", [1.0, np.nan], ids=["finite", "with NaN"])
+def test_a_helper_takes_part(monkeypatch, odd):
     own = new_crew(monkeypatch)
     serve, joined = floats.serve, []
 
     def note(*arguments):
-        joined.append(serve(*arguments))
-        return joined[-1]
+        seen = serve(*arguments)
+        counting = arguments[6] is not None
+        joined.append(seen if counting == np.isnan(odd) else 0)
+        return seen
 
     monkeypatch.setattr(floats, "serve", note)
     values = np.ones((BIG, 2))
+    values[:: 2**12] = odd
     deadline = time.monotonic() + 60
     while not any(joined) and time.monotonic() < deadline:
         sn.measure(values, threads=2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
+from streamnorm.sources import images
 from streamnorm.sources.pixels import pixels
 
 Image = pytest.importorskip("PIL.Image")
@@ -314,6 +315,28 @@ def test_pixels_are_viewed_as_pillow_would_copy_them_and_outlive_the_picture(mod
     assert others
     assert not view.flags.writeable
     assert np.array_equal(view, values)
+
+
+@pytest.mark.parametrize("suffix", ["pgm", "bmp", "tga", "tiff", "png"])
+@pytest.mark.parametrize("make", [grey, colour])
+def test_pictures_mapped_padded_or_upside_down_in_their_files_are_read_right(
+    tmp_path, make, suffix
+):
+    picture = make()
+    if picture.mode == "RGB" and suffix == "pgm":
+        suffix = "ppm"
+    picture.save(tmp_path / f"one.{suffix}")
+    assert sn.compute(tmp_path) == sn.measure(np.atleast_3d(picture), channel_axis=-1)
+
+
+def test_with_an_older_pillow_pictures_are_copied(tmp_path, monkeypatch):
+    colour().save(tmp_path / "one.png")
+    viewed = sn.compute(tmp_path)
+    monkeypatch.setattr(Image, "__version__", "12.3.0")
+    images._hands_out_memory.cache_clear()
+    monkeypatch.setattr(images, "pixels", None)
+    assert sn.compute(tmp_path) == viewed
+    images._hands_out_memory.cache_clear()
 
 
 def test_a_picture_of_one_piece_is_not_copied():

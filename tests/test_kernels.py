@@ -1,16 +1,21 @@
 """Every compiled kernel against the NumPy reference, and the merge against its compiled self."""
 
+import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws import agree
+from oracle import exact, mean_error, variance_error
 from strategies import DTYPES, tables
 
+import streamnorm as sn
 from streamnorm import partial
+from streamnorm.boxes import MOST_TILE_ROWS
 from streamnorm.dtypes import precision_of
-from streamnorm.kernels import compiled, reference
+from streamnorm.kernels import compiled, reference, stages
 from streamnorm.kernels.cpu import measure_block
+from streamnorm.kernels.machine import JIT_OFF, LINE, pointer
 from streamnorm.moments import Moments
 from streamnorm.partial import PARTIAL
 
@@ -21,6 +26,7 @@ SHAPES = (
     (2, 3, 519),
     (7, 5, 49),
     (300, 200, 1),
+    (30, 700, 1),
 )
 
 
@@ -68,6 +74,116 @@ def test_values_whose_squares_overflow(scale, shape):
     assert np.isfinite(compiled_moments.mean).all()
     np.testing.assert_allclose(compiled_moments.mean, specified.mean, rtol=0, atol=1e-14 * scale)
     np.testing.assert_allclose(compiled_moments.m2, specified.m2, rtol=1e-12)
+
+
+HALVES = np.arange(2**16, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_float16_and_bfloat16_is_itself(name, masked):
+    """As a channel of its own, with and without counting: all bit patterns, special ones too."""
+    if name == "float16":
+        block = numbers = HALVES.view(np.float16)
+    else:
+        block, numbers = HALVES, (HALVES.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        numbers = numbers.astype(np.float64)
+    out = partial.empty(HALVES.size)
+    valid = np.ones((1, HALVES.size, 1), bool) if masked else None
+    measure_block(block.reshape(1, -1, 1), valid, precision_of(name), False, out)
+    for field in ("mean", "minimum", "maximum"):
+        np.testing.assert_array_equal(out[field], numbers)
+        assert not np.signbit(out[field][out[field] == 0]).any()
+    finite = np.isfinite(numbers)
+    assert (out["m2"][finite] == 0).all() and np.isnan(out["m2"][~finite]).all()
+    assert (out["count"] == 1).all()
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_box_with_one_special_value_is_measured_again_by_any_number_of_threads(dtype, special):
+    x = np.random.default_rng(0).normal(20, 9, (2**20, 3)).astype(dtype)
+    x[-5, 1] = special
+    alone = sn.measure(x, nan_policy="omit", threads=1)
+    assert sn.measure(x, nan_policy="omit", threads=3) == alone
+    known = x[np.isfinite(x[:, 1]) | np.isinf(x[:, 1]), 1].astype(np.float64)
+    assert alone.count[1] == known.size
+    assert alone.omitted.tolist() == [0, 2**20 - known.size, 0]
+    if np.isnan(special):
+        np.testing.assert_allclose(alone.variance()[1], known.var(), rtol=1e-12)
+    else:
+        assert alone.mean[1] == special
+    whole = x.astype(np.float64)[:, [0, 2]]
+    np.testing.assert_allclose(alone.mean[[0, 2]], whole.mean(0), rtol=1e-13)
+
+
+def test_a_wide_table_of_two_values_is_within_the_bound():
+    """Squares of two deviations only are added: every addition errs the same way."""
+    table = np.where(np.random.default_rng(0).random((60_000, 320)) < 0.3, 0.1, 2.7)
+    measured = sn.measure(table)
+    for channel in (0, 319):
+        truth = exact(table[:, channel])
+        assert mean_error(measured.mean[channel], truth) <= 1
+        assert variance_error(measured.variance()[channel], truth) <= 1
+
+
+FORMULAS = {
+    f.__name__: f
+    for f in (stages._open_book, stages._judge, stages._recentre, stages._close, stages._sum_up)
+}
+
+
+@pytest.mark.skipif(JIT_OFF, reason="compares with what is compiled")
+@pytest.mark.parametrize("name", FORMULAS)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_formulas_over_channels_have_the_same_bits_in_numpy_and_compiled(name, seed):
+    rng = np.random.default_rng(seed)
+    book = rng.normal(size=(stages.BOOK, 16)) * 10.0 ** rng.integers(-9, 9, 16)
+    special = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, 7.0]
+    odd = rng.random(book.shape) < 0.3
+    book[odd] = rng.choice(special, odd.sum())
+    book[stages.NUMBERS] = rng.integers(0, 9, 16)
+    book[stages.COUNT] = rng.integers(0, 9, 16)
+    a = float(rng.integers(0, 2))
+    expected = book.copy()
+    with np.errstate(all="ignore"):
+        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), a, 0.0)
+    for field, values in changed.items():
+        expected[field] = values
+    flags = APPLY[name](book, a)
+    np.testing.assert_array_equal(book, expected)
+    assert flags == sum(int(condition.any()) << k for k, condition in enumerate(conditions))
+
+
+def _apply(formula):
+    @numba.njit
+    def apply(book, a):
+        return formula(pointer(book), book.shape[1], a, 0.0)
+
+    return apply
+
+
+APPLY = {
+    "_open_book": _apply(stages.open_book),
+    "_judge": _apply(stages.judge),
+    "_recentre": _apply(stages.recentre),
+    "_close": _apply(stages.close),
+    "_sum_up": _apply(stages.sum_up),
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("uint8", 255), ("uint16", 65535), ("float16", 3.0), ("float32", np.nan), ("float64", np.inf)],
+)
+def test_a_call_of_most_rows_and_a_tail_counts_and_sums_all(dtype, value):
+    lanes = LINE // np.dtype(dtype).itemsize
+    block = np.full((2, 2, MOST_TILE_ROWS * lanes + 1), value, dtype)
+    every = np.ones(block.shape, bool)
+    agree(*both(block, omit=True), largest=65535)
+    agree(*both(block, every, omit=True), largest=65535)
 
 
 def random_partials(rng, rows, channels):

@@ -81,7 +81,11 @@ def watch(desk: Array, kind: int, helper: int, seen: int) -> int:
             atomic_add(desk, ACTIVE + helper, 1)
             if atomic_load(desk, STATE) == job and desk[KIND] == kind and helper < desk[HELPERS]:
                 return job
+            same_kind = desk[KIND] == kind
             leave(desk, helper)
+            if not same_kind:
+                # Of the kind that it is, another function helps; the thread goes and calls it.
+                return 0
             seen = job
         let_others()
     return 0

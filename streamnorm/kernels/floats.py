@@ -23,7 +23,7 @@ from streamnorm.kernels.float_rows import (
     begin,
     finish,
 )
-from streamnorm.kernels.machine import LINE, OPEN, OVERFLOWED, atomic_add, pointer
+from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, atomic_add, pointer
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes", "serve"]
@@ -71,10 +71,10 @@ def measure_boxes(
     again = omit is not None and turn[OPEN] != 0
     lanes = LINE // x.itemsize
     scale = np.int64(1 if mask.size == x.size else 0)
-    b = atomic_add(turn, 0, 1)
+    b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
         box = boxes[b]
-        b = atomic_add(turn, 0, 1)
+        b = atomic_add(turn, NEXT, 1)
         channels = box["channels"]
         first = box["first"]
         here = rows[box["row"], first : first + channels]

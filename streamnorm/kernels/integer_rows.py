@@ -2,8 +2,8 @@
 
 All are read as unsigned: a signed integer with its highest bit flipped is the number plus half of
 the range, which the caller takes out of the sums again. Squares are taken at twice the width of the
-data and summed at twice that; sums of one call stay within 32 bits (64 for squares of 16-bit
-numbers) because it has at most `boxes.MOST_TILE_ROWS` rows, and one.
+data and summed at twice that. A call has at most `boxes.MOST_TILE_ROWS` rows and one, 255: sums of
+8-bit numbers stay within 16 bits (up to 257 rows), and a byte counts the rows.
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ from streamnorm.kernels.integer_rows import (
     add_rows,
     add_rows_where,
 )
-from streamnorm.kernels.machine import LINE, atomic_add, pointer
+from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes", "serve"]
@@ -74,10 +74,10 @@ def measure_boxes(
     lanes = LINE // x.itemsize
     top = 256**x.itemsize - 1
     scale = np.int64(1 if mask.size == x.size else 0)
-    b = atomic_add(turn, 0, 1)
+    b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
         box = boxes[b]
-        b = atomic_add(turn, 0, 1)
+        b = atomic_add(turn, NEXT, 1)
         panels = box["panels"]
         channels = box["channels"]
         here = rows[box["row"], box["first"] : box["first"] + channels]

@@ -64,10 +64,8 @@ class _Number:
             return _Number(self.builder, as_float) * other
         return self._apply("fmul", "mul", other)
 
-    __rmul__ = __mul__
-
     def __truediv__(self, other: Any) -> "_Number":
-        return self._apply("fdiv", "sdiv", other)
+        return _Number(self.builder, self.builder.fdiv(self.value, self.like(other)))
 
     def __and__(self, other: Any) -> "_Number":
         return self._apply("and_", "and_", other)

@@ -8,12 +8,13 @@ by kind. 16-bit stays 16-bit.
 import fnmatch
 import os
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamnorm.arrays import Array
 from streamnorm.sources.arrays import checked_indices
 from streamnorm.sources.items import Choice, Item, Reading, Source
 from streamnorm.sources.pixels import pixels
@@ -165,13 +166,27 @@ def _read(path: str, mode: str | None) -> Reading:
             changes.append(_CHANGE.get(picture.mode, f"{picture.mode} converted"))
             if mode not in (None, "auto RGB"):
                 changes[-1] = f"{picture.mode} to {mode}"
-            array = pixels(picture.convert(target))
+            array = _array_of(picture.convert(target))
         else:
-            array = pixels(picture)
+            array = _array_of(picture)
         # Pillow gives 16-bit PGM as 32-bit integers.
         if picture.format == "PPM" and array.dtype == np.int32:
             array = array.astype(np.uint16)
     return Reading(array if array.ndim == 3 else array[:, :, None], tuple(changes))
+
+
+def _array_of(picture: Any) -> Array:
+    return pixels(picture) if _hands_out_memory() else np.asarray(picture)
+
+
+@cache
+def _hands_out_memory() -> bool:
+    """Whether this Pillow's Arrow interface can be trusted.
+
+    Before 13.0 it followed a null pointer for grey pictures that are mapped from their file, and
+    11.2.1 kept the pixels of every picture for ever.
+    """
+    return int(_pillow().__version__.partition(".")[0]) >= 13
 
 
 def _target(own: str, mode: str | None) -> str:

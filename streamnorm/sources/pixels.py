@@ -43,7 +43,7 @@ def pixels(picture: Any) -> Array:
     """
     picture.load()
     size = _BYTES.get(picture.mode)
-    if size is None or not hasattr(picture, "__arrow_c_array__"):
+    if size is None:
         return np.asarray(picture)
     try:
         _, capsule = picture.__arrow_c_array__()
