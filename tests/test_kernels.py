@@ -149,7 +149,7 @@ def test_formulas_over_channels_have_the_same_bits_in_numpy_and_compiled(name, s
     a = float(rng.integers(0, 2))
     expected = book.copy()
     with np.errstate(all="ignore"):
-        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), a, 0.0)
+        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), a)
     for field, values in changed.items():
         expected[field] = values
     flags = APPLY[name](book, a)
@@ -160,7 +160,7 @@ def test_formulas_over_channels_have_the_same_bits_in_numpy_and_compiled(name, s
 def _apply(formula):
     @numba.njit
     def apply(book, a):
-        return formula(pointer(book), book.shape[1], a, 0.0)
+        return formula(pointer(book), book.shape[1], a)
 
     return apply
 

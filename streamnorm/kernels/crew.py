@@ -89,8 +89,6 @@ class _Crew:
 
     def _share(self, job: Job, helpers: int) -> None:
         self.failure = None
-        # Compiled or read from the cache now, not where memory has run out.
-        clear(self.desk)
         self.desk[FOR] = helpers, self._kind(job)
         self._wake(helpers)
         try:
@@ -101,6 +99,9 @@ class _Crew:
             raise self.failure
 
     def _wake(self, helpers: int) -> None:
+        if not self._helpers:
+            # Compiled or read from the cache now, not where memory has run out.
+            clear(self.desk)
         while len(self._helpers) < helpers:
             self._helpers.append(_Helper(self, len(self._helpers)))
             try:

@@ -86,7 +86,7 @@ def measure_boxes(
         # All of one kind, so that Numba compiles one way to make them.
         acc = np.empty((panels * FIELDS, lanes))
         book = np.empty((stages.BOOK, width))
-        stages.open_book(pointer(book), width, 0.0, 0.0)
+        stages.open_book(pointer(book), width, 0.0)
         # Not a literal, of which Numba would compile a version of its own.
         start: Any = np.int64(0)
         flags: Any = np.int64(0)
@@ -104,13 +104,13 @@ def measure_boxes(
                 )  # fmt: skip
                 finish(pointer(x), pointer(acc), panels)
                 stages.fold(acc, lane_owners, book)
-                flags = stages.judge(pointer(book), width, 0.0, 0.0)
+                flags = stages.judge(pointer(book), width, 0.0)
                 if (omit is None and flags & stages.NOT_FINITE) or not flags & stages.CANCELLED:
                     break
-                stages.recentre(pointer(book), width, 0.0, 0.0)
+                stages.recentre(pointer(book), width, 0.0)
             if omit is None and flags & stages.NOT_FINITE:
                 break
-            stages.close(pointer(book), width, 0.0, 0.0)
+            stages.close(pointer(book), width, 0.0)
             start = stop
             stop = stages.GROWTH * stop
         if start < lines:
@@ -118,7 +118,7 @@ def measure_boxes(
             turn[OPEN] = 1
         else:
             left_out = 1.0 if omit is not None and omit else 0.0
-            if stages.sum_up(pointer(book), width, left_out, 0.0):
+            if stages.sum_up(pointer(book), width, left_out):
                 turn[OVERFLOWED] = 1
             stages.write(book, box["each"], here)
     if not helping:

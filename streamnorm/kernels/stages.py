@@ -63,13 +63,13 @@ Fields = Callable[[int], Any]
 Changes = tuple[dict[int, Any], list[Any]]
 
 
-def _open_book(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+def _open_book(select: Select, get: Fields, _: Any) -> Changes:
     """No values so far, and 0 as the first shift."""
     state: dict[int, Any] = dict.fromkeys((COUNT, M2, INFINITIES, MISSING, CENTRE), 0.0)
     return state | {MEAN: np.nan, LEAST: np.inf, MOST: -np.inf}, []
 
 
-def _judge(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+def _judge(select: Select, get: Fields, _: Any) -> Changes:
     """Whether a stage is not finite, or more has cancelled in m2 than its merge will make up for.
 
     A stage that was read as finite is not if it met something else, or a square overflowed.
@@ -84,13 +84,13 @@ def _judge(select: Select, get: Fields, a: Any, b: Any) -> Changes:
     return {}, [(s2 - s2 != 0.0) | (lo == -np.inf) | (hi == np.inf), cancelled]
 
 
-def _recentre(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+def _recentre(select: Select, get: Fields, _: Any) -> Changes:
     """Shift by the stage's own mean."""
     n = get(NUMBERS)
     return {CENTRE: select(n > 0.0, get(SHIFT) + get(S1) / n, get(CENTRE))}, []
 
 
-def _close(select: Select, get: Fields, a: Any, b: Any) -> Changes:
+def _close(select: Select, get: Fields, _: Any) -> Changes:
     """Merge a stage into what was before, and shift by the means so far from now on.
 
     What rounding may have moved outside of the stage's range is put right first.
@@ -117,7 +117,7 @@ def _close(select: Select, get: Fields, a: Any, b: Any) -> Changes:
     }, []
 
 
-def _sum_up(select: Select, get: Fields, omit: Any, b: Any) -> Changes:
+def _sum_up(select: Select, get: Fields, omit: Any) -> Changes:
     """Decide what NaN and infinities do to the result, and whether squares overflowed."""
     lo, hi, mean, m2 = (get(field) for field in (LEAST, MOST, MEAN, M2))
     count = get(COUNT) + get(INFINITIES)

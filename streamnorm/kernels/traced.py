@@ -136,22 +136,22 @@ def traced(build: Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]
 
 
 def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> Any:
-    """Compile ``formula(select, fields, a, b)`` into a loop over the channels of a book.
+    """Compile ``formula(select, fields, a)`` into a loop over the channels of a book.
 
     A book is a pointer to fields of float64, shape (fields, width), where `width` is a multiple of
-    `LANES`; `fields` is a function that gives a field by its number, `a` and `b` are scalars. The
-    formula gives the fields that it changes, and conditions. The compiled function takes the book,
-    its width, `a` and `b`, and gives an integer, bit k of which says whether condition k holds in
-    any channel.
+    `LANES`; `fields` is a function that gives a field by its number, `a` is a scalar. The formula
+    gives the fields that it changes, and conditions. The compiled function takes the book, its
+    width and `a`, and gives an integer, bit k of which says whether condition k holds in any
+    channel.
     """
 
     @intrinsic
-    def apply(_: Any, book: Any, width: Any, a: Any, b: Any) -> Any:
+    def apply(_: Any, book: Any, width: Any, a: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, width, *scalars = arguments
+            data, width, scalar = arguments
             vector = ir.VectorType(_F64, LANES)
             flags = cgutils.alloca_once_value(builder, _I64(0))  # type: ignore[no-untyped-call]
-            a, b = (_Number(builder, _splat(builder, scalar, vector)) for scalar in scalars)
+            a = _Number(builder, _splat(builder, scalar, vector))
             groups = builder.udiv(width, _I64(LANES))
             with cgutils.for_range(builder, groups, intp=_I64) as loop:
                 column = builder.mul(loop.index, _I64(LANES))
@@ -163,7 +163,7 @@ def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> A
                 def fields(field: int) -> _Number:
                     return _Number(builder, builder.load(place(field), align=8))
 
-                changed, conditions = formula(_select, fields, a, b)
+                changed, conditions = formula(_select, fields, a)
                 for field, number in changed.items():
                     value = (
                         number.value if isinstance(number, _Number) else _constant(vector, number)
@@ -176,12 +176,12 @@ def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> A
                     builder.store(builder.or_(builder.load(flags), bit), flags)
             return builder.load(flags)
 
-        return types.int64(book, types.int64, types.float64, types.float64), generate
+        return types.int64(book, types.int64, types.float64), generate
 
-    def apply_plainly(book: Array, width: int, a: float, b: float) -> int:
+    def apply_plainly(book: Array, width: int, a: float) -> int:
         table = book.reshape(-1, width)
         with np.errstate(all="ignore"):
-            changed, conditions = formula(np.where, lambda field: table[field].copy(), a, b)
+            changed, conditions = formula(np.where, lambda field: table[field].copy(), a)
         for field, values in changed.items():
             table[field] = values
         return sum(int(np.any(condition)) << k for k, condition in enumerate(conditions))
