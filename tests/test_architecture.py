@@ -17,7 +17,7 @@ ROOMS = (
     ("normalize", "state"),
     ("kernels.machine", "kernels.reference", "threads"),
     ("kernels.traced", "kernels.vectors"),
-    ("kernels.compiled",),
+    ("kernels.compiled", "kernels.numbers"),
     ("kernels.desk",),
     ("kernels.float_rows", "kernels.integer_rows", "kernels.walk"),
     ("kernels.stages",),

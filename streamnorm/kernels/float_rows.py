@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
+from streamnorm.kernels.numbers import Halves, Plain, numbers_of
 from streamnorm.kernels.vectors import Band, Mask, Vectors, rows_of
 
 __all__ = [
@@ -48,130 +49,8 @@ rows were added whole, whose values are not among the other numbers. Between `be
 the extremes are of the type in which they are compared."""
 
 _BYTE = ir.IntType(8)
-_HALF = ir.IntType(16)
-_F32 = ir.FloatType()
 _F64 = ir.DoubleType()
 _I64 = ir.IntType(64)
-
-
-class _Plain:
-    """float32, float64 and 32-bit integers: compared as they are, or as float64."""
-
-    def __init__(self, words: Vectors, kind: Any) -> None:
-        self.words = words
-        self.kind = kind
-        self.finite_only = kind in (types.int32, types.uint32)
-        self.compared = words.of(_F32 if kind == types.float32 else _F64)
-        self.lowest = words.constant(self.compared, float("-inf"))
-        self.highest = words.constant(self.compared, float("inf"))
-
-    def ordered(self, raw: Any) -> Any:
-        """Return stored values as what is compared."""
-        if self.finite_only:
-            signed = self.kind == types.int32
-            cast = self.words.builder.sitofp if signed else self.words.builder.uitofp
-            return cast(raw, self.compared)
-        return raw
-
-    def smaller(self, a: Any, b: Any) -> Any:
-        return self.words.smaller(a, b)
-
-    def larger(self, a: Any, b: Any) -> Any:
-        return self.words.larger(a, b)
-
-    def number(self, ordered: Any) -> Any:
-        """Return what was compared as float64, exactly."""
-        if self.compared.element == _F64:
-            return ordered
-        return self.words.builder.fpext(ordered, self.words.of(_F64))
-
-    def deviation(self, raw: Any, shift: Any) -> Any:
-        return self.words.builder.fsub(self.number(self.ordered(raw)), shift)
-
-    def is_finite(self, raw: Any) -> Any:
-        bits = 64 if self.compared.element == _F64 else 32
-        name = f"llvm.fabs.v{self.words.width}f{bits}"
-        size = self.words.call(name, self.compared, [raw])
-        return self.words.builder.fcmp_ordered("<", size, self.highest)
-
-    def is_nan(self, raw: Any) -> Any:
-        return self.words.builder.fcmp_unordered("uno", raw, raw)
-
-
-class _Halves:
-    """float16 and bfloat16: compared as integers, and turned into float64 bit by bit.
-
-    As integers, those below zero are in reverse order: their bits are turned over, all but the
-    sign. Moved to the place of a float64's exponent and fraction, the bits stand for the number
-    times a power of two, denormals included; the multiplication that takes it out again is part of
-    the subtraction of the shift. NaN and infinities then look like larger numbers than there are.
-    """
-
-    def __init__(self, words: Vectors, kind: Any) -> None:
-        self.words = words
-        exponent_bits = 5 if kind == types.int16 else 8
-        self.compared = words.of(_HALF)
-        self.finite_only = False
-        fraction_bits = 15 - exponent_bits
-        self.moved = 52 - fraction_bits
-        self.kept = 1 << 63 | ((1 << 15) - 1) << self.moved
-        bias = 2 ** (exponent_bits - 1) - 1
-        self.scale = 2.0 ** (1023 - bias)
-        self.largest = (2 - 2.0**-fraction_bits) * 2.0**bias
-        self.infinity = (2**exponent_bits - 1) << fraction_bits
-        self.highest = words.constant(self.compared, self.infinity)
-        self.lowest = words.constant(self.compared, (self.infinity ^ 0x7FFF) - 0x8000)
-
-    def ordered(self, raw: Any) -> Any:
-        """Return bits as integers in the order of the numbers; of those, the bits again."""
-        builder = self.words.builder
-        sign = builder.ashr(raw, self.words.constant(self.compared, 15))
-        return builder.xor(raw, builder.and_(sign, self.words.constant(self.compared, 0x7FFF)))
-
-    def smaller(self, a: Any, b: Any) -> Any:
-        return self._chosen("<", a, b)
-
-    def larger(self, a: Any, b: Any) -> Any:
-        return self._chosen(">", a, b)
-
-    def _chosen(self, sign: str, a: Any, b: Any) -> Any:
-        return self.words.builder.select(self.words.builder.icmp_signed(sign, a, b), a, b)
-
-    def _scaled(self, raw: Any) -> Any:
-        words, builder = self.words, self.words.builder
-        wide = words.of(_I64)
-        moved = builder.shl(builder.sext(raw, wide), words.constant(wide, self.moved))
-        moved = builder.and_(moved, words.constant(wide, self.kept - (1 << 64)))
-        return builder.bitcast(moved, words.of(_F64))
-
-    def number(self, ordered: Any) -> Any:
-        """Return what was compared as float64; a NaN as an infinity."""
-        words, builder = self.words, self.words.builder
-        wide = words.of(_F64)
-        number = builder.fmul(self._scaled(self.ordered(ordered)), words.constant(wide, self.scale))
-        size = words.call(f"llvm.fabs.v{words.width}f64", wide, [number])
-        huge = builder.fcmp_ordered(">", size, words.constant(wide, self.largest))
-        infinite = builder.fmul(number, words.constant(wide, float("inf")))
-        return builder.select(huge, infinite, number)
-
-    def deviation(self, raw: Any, shift: Any) -> Any:
-        words = self.words
-        scale = words.constant(shift.type, self.scale)
-        down = words.builder.fsub(words.constant(shift.type, -0.0), shift)
-        name = f"llvm.fmuladd.v{words.width}f64"
-        # The product is exact: fused or not makes no difference.
-        return words.call(name, shift.type, [self._scaled(raw), scale, down])
-
-    def is_finite(self, raw: Any) -> Any:
-        return self._size("<", raw)
-
-    def is_nan(self, raw: Any) -> Any:
-        return self._size(">", raw)
-
-    def _size(self, sign: str, raw: Any) -> Any:
-        builder = self.words.builder
-        size = builder.and_(raw, self.words.constant(self.compared, 0x7FFF))
-        return builder.icmp_signed(sign, size, self.highest)
 
 
 class _Panel:
@@ -215,7 +94,7 @@ class _Panel:
 class _Sums:
     """What one call gathers in a panel, in registers; all values that count are finite."""
 
-    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
+    def __init__(self, words: Vectors, numbers: Plain | Halves, place: _Panel) -> None:
         self.words = words
         self.numbers = numbers
         self.place = place
@@ -264,7 +143,7 @@ class _Sums:
 class _CountingSums(_Sums):
     """The same of values that may not count, be NaN or infinite."""
 
-    def __init__(self, words: Vectors, numbers: _Plain | _Halves, place: _Panel) -> None:
+    def __init__(self, words: Vectors, numbers: Plain | Halves, place: _Panel) -> None:
         super().__init__(words, numbers, place)
         fields = (NUMBERS,) if numbers.finite_only else (NUMBERS, INFINITE, NANS)
         none = words.constant(words.of(_BYTE), 0)
@@ -321,9 +200,9 @@ def _panels(*, at_the_end: bool) -> Any:
     return turn_panels
 
 
-def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, _Plain | _Halves]:
+def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, Plain | Halves]:
     words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
-    return words, (_Halves if kind.bitwidth == 16 else _Plain)(words, kind)
+    return words, numbers_of(words, kind)
 
 
 def _rows(*, narrow: bool) -> Any:
@@ -369,7 +248,7 @@ def _add_band(
     words.read(
         data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
         lambda panel: sums(words, numbers, _Panel(words, acc, panel)), mask, narrow=narrow,
-        sweep=not (narrow or mask) and isinstance(numbers, _Plain),
+        sweep=not (narrow or mask) and isinstance(numbers, Plain),
     )  # fmt: skip
 
 
