@@ -23,6 +23,9 @@ from streamnorm.partial import Partial
 
 __all__ = ["Accumulator", "Stack"]
 
+_MOST_WAITING = 32
+_MOST_WAITING_CHANNELS = 4096
+
 
 @cache
 def _merge_into() -> Callable[[Partial, Partial], None]:
@@ -36,10 +39,13 @@ class Stack:
 
     A binary counter: the n-th entry stands for 2**n parts in a row; two of a rank merge at once.
     Folded from the newest, it is the tree that `merge` builds over the same parts, bit for bit.
+    A few parts wait and are entered together: what merging needs has left the processor's cache
+    by the time that a batch has been read.
     """
 
     def __init__(self) -> None:
-        self._entries: list[tuple[int, Partial]] = []
+        self._entered: list[tuple[int, Partial]] = []
+        self._waiting: list[Partial] = []
         self.parts = 0
 
     def push(self, rows: Partial, *, some: bool) -> None:
@@ -48,22 +54,39 @@ class Stack:
         # A batch without values gives none to any channel; it must not shift the tree.
         if not some:
             return
-        merge_into = _merge_into()
-        rank = 0
-        while self._entries and self._entries[-1][0] == rank:
-            _, earlier = self._entries.pop()
-            merge_into(earlier, rows)
-            rows, rank = earlier, rank + 1
-        self._entries.append((rank, rows))
+        waiting = self._waiting
+        waiting.append(rows)
+        if len(waiting) == _MOST_WAITING or len(waiting) * rows.size > _MOST_WAITING_CHANNELS:
+            self._enter_waiting()
 
     def fold(self, channels: int) -> Partial:
-        """Return everything pushed, merged; the stack goes on unchanged."""
-        if not self._entries:
+        """Return everything pushed, merged; the stack goes on as if it had not been asked."""
+        entries = self._entries
+        if not entries:
             return partial.empty(channels)
-        total = self._entries[-1][1].copy()
-        for _, earlier in reversed(self._entries[:-1]):
+        total = entries[-1][1].copy()
+        for _, earlier in reversed(entries[:-1]):
             total = partial.merge(earlier, total)
         return total
+
+    @property
+    def _entries(self) -> list[tuple[int, Partial]]:
+        self._enter_waiting()
+        return self._entered
+
+    def _enter_waiting(self) -> None:
+        for rows in self._waiting:
+            self._enter(rows)
+        self._waiting.clear()
+
+    def _enter(self, rows: Partial) -> None:
+        merge_into = _merge_into()
+        rank = 0
+        while self._entered and self._entered[-1][0] == rank:
+            _, earlier = self._entered.pop()
+            merge_into(earlier, rows)
+            rows, rank = earlier, rank + 1
+        self._entered.append((rank, rows))
 
 
 class Accumulator:

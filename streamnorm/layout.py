@@ -42,6 +42,8 @@ class Layout:
         The sizes of the kept axes, in the order in which they were asked for.
     channels : int
         Number of channels: the product of `channel_shape`.
+    in_order : bool
+        Whether `axes` are those of the array as they come.
     cuts : dict
         For every dtype measured so, how the array is cut into boxes; filled by the kernels.
     """
@@ -52,6 +54,7 @@ class Layout:
     kept: int
     channel_shape: tuple[int, ...]
     channels: int
+    in_order: bool
     cuts: dict[str, Cut | None] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -74,7 +77,7 @@ class Layout:
         if self.flipped:
             forward: Any = (*self.flipped, ...)
             array = array[forward]
-        return array.transpose(self.axes)
+        return array if self.in_order else array.transpose(self.axes)
 
     def flat(self, arranged: Array) -> Array | None:
         """View an arranged array as (outer, channel, inner), or None where that needs a copy."""
@@ -132,7 +135,9 @@ def _layout_of(
     flipped = tuple(slice(None, None, -1 if b else 1) for b in backward if any(backward))
     channel_shape = tuple(shape[a] for a in kept)
     channels = math.prod(channel_shape)
-    return Layout((*outer, *kept, *inner), flipped, len(outer), len(kept), channel_shape, channels)
+    axes = (*outer, *kept, *inner)
+    in_order = axes == tuple(range(ndim))
+    return Layout(axes, flipped, len(outer), len(kept), channel_shape, channels, in_order)
 
 
 def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
