@@ -19,11 +19,11 @@ from streamnorm.partial import Partial
 
 __all__ = ["measure_array", "measure_block"]
 
-_ALL = np.ones(LINE, np.bool_)
-_ALL.flags.writeable = False
 # Squares of what is scaled down so do not overflow; a power of two changes no digit.
 _DOWN = 2.0**-600
 _UP = 2.0**600
+_LITTLE = 8192
+"""Bytes of results that may be kept although only the first row of them is needed."""
 _FEWEST_BOXES = 4
 """Below this many boxes handing work to other threads costs more than it saves."""
 
@@ -50,11 +50,11 @@ def measure_array(
     if not cut.rows:
         return partial.empty(layout.channels)
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
-    job = _job(arranged, mask, cut, precision, omit, rows)
+    job = _job(arranged, mask, cut, precision, rows)
     boxes = len(cut.boxes)
     _run(job, omit, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
-    # A copy lets go of the others.
-    merged: Partial = rows[0] if cut.rows == 1 else rows[0].copy()
+    # A copy lets go of the others; where they are few it costs more than they do.
+    merged: Partial = rows[0] if rows.nbytes <= _LITTLE else rows[0].copy()
     if job.turn[OVERFLOWED]:
         _mend(arranged, mask, layout.outer, layout.kept, omit, merged)
     return merged
@@ -165,7 +165,7 @@ def measure_block(
     cut = cast("Cut", boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize))
     if cut.rows:
         rows = np.empty((cut.rows, block.shape[1]), partial.PARTIAL)
-        job = _job(block, valid, cut, precision, omit, rows)
+        job = _job(block, valid, cut, precision, rows)
         _run(job, omit, 1)
         out[:] = rows[0]
         if job.turn[OVERFLOWED]:
@@ -177,23 +177,20 @@ def _job(
     mask: Array | None,
     cut: Cut,
     precision: Precision,
-    omit: bool,
     rows: Partial,
 ) -> crew.Job:
     """Return the work on the boxes of an array."""
     x = _memory(array, precision)
-    truth = _ALL if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
+    truth = None if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
     kernel = integers if precision.summed is Summed.INTEGERS else floats
-    # Without a mask all values are first taken to count, and to be finite.
-    how = None if mask is None else omit
     turn = np.zeros(TURN, np.int64)
-    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, precision.flip, how, rows)
+    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, precision.flip, None, rows)
 
 
 def _run(job: crew.Job, omit: bool, workers: int) -> None:
-    """Do the work; once more, with counting, on boxes that hold NaN or infinities."""
+    """Do the work, first as if all were finite; then with counting, where that was not so."""
     crew.share(job, workers)
-    if job.turn[OPEN] and job.omit is None:
+    if job.turn[OPEN]:
         job.turn[NEXT] = 0
         crew.share(job._replace(omit=omit), workers)
 

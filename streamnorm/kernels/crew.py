@@ -44,7 +44,7 @@ class Job(NamedTuple):
 
     kernel: ModuleType
     x: Array
-    mask: Array
+    mask: Array | None
     boxes: Array
     owners: Array
     turn: Array
@@ -71,7 +71,7 @@ class _Crew:
         self.kinds: list[tuple[Callable[..., int], tuple[Any, ...]]] = []
         self.failure: BaseException | None = None
         self.closed = False
-        self._numbers: dict[tuple[ModuleType, str, bool], int] = {}
+        self._numbers: dict[tuple[ModuleType, str, bool, bool], int] = {}
         self._helpers: list[_Helper] = []
         self._boxes = 0
         self._busy = threading.Lock()
@@ -114,7 +114,7 @@ class _Crew:
             helper.wake()
 
     def _kind(self, job: Job) -> int:
-        key = (job.kernel, job.x.dtype.char, job.omit is None)
+        key = (job.kernel, job.x.dtype.char, job.mask is None, job.omit is None)
         number = self._numbers.get(key)
         if number is None:
             arrays = (job.x, job.mask, job.boxes, job.owners, job.turn)
@@ -133,8 +133,10 @@ class _Crew:
                 helper.join()
 
 
-def _sample(array: Array) -> Array:
-    """Return an empty array for which Numba chooses the same compiled function."""
+def _sample(array: Array | None) -> Array | None:
+    """Return an empty array for which Numba chooses the same compiled function; of None, None."""
+    if array is None:
+        return None
     sample = np.empty((0, 0)[: array.ndim], array.dtype)
     sample.flags.writeable = array.flags.writeable
     return sample

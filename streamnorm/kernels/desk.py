@@ -9,6 +9,8 @@ looks at STATE again; the owner first closes and then waits until nobody is acti
 sees the other (both are sequentially consistent), so nobody reads what is no longer there.
 """
 
+from typing import Any
+
 import numpy as np
 
 from streamnorm.arrays import Array
@@ -50,7 +52,7 @@ _PATIENCE = 100 if JIT_OFF else 1000
 
 
 @jit_part
-def offer(desk: Array, arrays: tuple[Array, ...], how: int) -> None:
+def offer(desk: Array, arrays: tuple[Array | None, ...], how: int) -> None:
     """Lay out a job, whose arrays must outlive it, and open the desk; without a desk do nothing."""
     if desk.size > 0:
         note_arrays(desk, ARRAYS, arrays)
@@ -98,6 +100,6 @@ def leave(desk: Array, helper: int) -> None:
 
 
 @jit_part
-def taken(desk: Array, like: tuple[Array, ...]) -> tuple[tuple[Array, ...], int]:
+def taken(desk: Array, like: tuple[Array | None, ...]) -> tuple[tuple[Any, ...], int]:
     """Return what was offered; `like` are arrays of the same types."""
     return noted_arrays(desk, ARRAYS, like), desk[HOW]

@@ -20,12 +20,11 @@ from numba.extending import intrinsic
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
 from streamnorm.kernels.numbers import Halves, Plain, numbers_of
-from streamnorm.kernels.vectors import Band, Mask, Vectors, rows_of
+from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
     "FIELDS",
     "HIGH",
-    "INFINITE",
     "LOW",
     "NANS",
     "NUMBERS",
@@ -34,22 +33,22 @@ __all__ = [
     "S2",
     "SHIFT",
     "add_narrow_rows",
-    "add_narrow_rows_where",
     "add_rows",
-    "add_rows_where",
     "begin",
     "finish",
 ]
 
-SHIFT, LOW, HIGH, S1, S2, NUMBERS, INFINITE, NANS, ROWS = range(9)
-FIELDS = 9
-"""Fields of `acc`: the shift; smallest and largest value; and what is added up: ``x - shift`` and
-its square over finite values, how many are finite, infinite, NaN; and in the first lane, how many
-rows were added whole, whose values are not among the other numbers. Between `begin` and `finish`
-the extremes are of the type in which they are compared."""
+SHIFT, LOW, HIGH, S1, S2, NUMBERS, NANS, ROWS = range(8)
+FIELDS = 8
+"""Fields of `acc`: the shift; smallest and largest value; what is added up: ``x - shift`` and its
+square; how many values are numbers, how many NaN. Where an extreme is infinite, the sums mean
+nothing. Between `begin` and `finish` the extremes are of the type in which they are compared,
+counts are 32-bit integers, NUMBERS tells how many values are none, and ROWS, in the first lane, how
+many rows there were."""
 
 _BYTE = ir.IntType(8)
 _F64 = ir.DoubleType()
+_I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 
 
@@ -70,6 +69,12 @@ class _Panel:
     def add(self, field: int, value: Any) -> None:
         self.store(field, self.words.builder.fadd(self.load(field), value))
 
+    def count(self, field: int, how_many: Any) -> None:
+        """Add bytes to a field of counts."""
+        wide = self.words.of(_I32)
+        more = self.words.builder.zext(how_many, wide)
+        self.store_as(self.words.builder.add(self.load_as(wide, field), more), field)
+
     def load_as(self, vector: Any, field: int) -> Any:
         """Load a field that holds a vector of another type."""
         return self.words.builder.load(self._place_of(vector, field), align=8)
@@ -79,9 +84,13 @@ class _Panel:
         self.words.builder.store(value, self._place_of(value.type, field), align=8)
 
     def count_rows(self, rows: Any) -> None:
-        builder = self.words.builder
-        place = builder.gep(self.data, [self._index(ROWS)])
-        builder.store(builder.fadd(builder.load(place), builder.uitofp(rows, _F64)), place)
+        builder, place = self.words.builder, self.rows()
+        builder.store(builder.add(builder.load(place), rows), place)
+
+    def rows(self) -> Any:
+        """Return where the number of rows stands."""
+        place = self.words.builder.gep(self.data, [self._index(ROWS)])
+        return self.words.builder.bitcast(place, _I64.as_pointer())
 
     def _place_of(self, vector: Any, field: int) -> Any:
         place = self.words.builder.gep(self.data, [self._index(field)])
@@ -92,9 +101,15 @@ class _Panel:
 
 
 class _Sums:
-    """What one call gathers in a panel, in registers; all values that count are finite."""
+    """What one call gathers in a panel, in registers.
 
-    def __init__(self, words: Vectors, numbers: Plain | Halves, place: _Panel) -> None:
+    Values that count are taken to be numbers, or if it `checks` may be NaN, which are counted. An
+    infinity is a number like others: the extremes tell of it, and nobody asks for the sums then.
+    """
+
+    def __init__(
+        self, words: Vectors, numbers: Plain | Halves, place: _Panel, *, checks: bool
+    ) -> None:
         self.words = words
         self.numbers = numbers
         self.place = place
@@ -104,13 +119,24 @@ class _Sums:
         self.s2 = words.variable(self.zero)
         self.low = words.variable(place.load_as(numbers.compared, LOW))
         self.high = words.variable(place.load_as(numbers.compared, HIGH))
+        # In bytes, which the rows of one call do not overflow.
+        none = words.constant(words.of(_BYTE), 0)
+        self.left_out = words.variable(none)
+        self.counted = words.variable(none) if checks else None
 
-    def add(self, raw: Any, where: Any = None) -> None:
-        self.add_deviations(raw, where)
-        self.add_extremes(raw, where)
+    def add(self, raw: Any, where: Where | None = None) -> None:
+        builder = self.words.builder
+        lanes = None
         if where is not None:
-            number = self.words.builder.uitofp(where, self.shift.type)
-            self.place.add(NUMBERS, number)
+            lanes = where.lanes
+            self.words.update(self.left_out, lambda n: builder.add(n, where.others))
+        if self.counted is not None:
+            number = self.numbers.is_number(raw)
+            lanes = number if lanes is None else builder.and_(lanes, number)
+            less = builder.sext(lanes, self.words.of(_BYTE))
+            self.words.update(self.counted, lambda n: builder.sub(n, less))
+        self.add_deviations(raw, lanes)
+        self.add_extremes(raw, lanes)
 
     def add_deviations(self, raw: Any, where: Any) -> None:
         words, builder = self.words, self.words.builder
@@ -122,57 +148,25 @@ class _Sums:
         words.update(self.s2, lambda s: words.call(name, s.type, [deviation, deviation, s]))
 
     def add_extremes(self, raw: Any, where: Any) -> None:
-        numbers, select = self.numbers, self.words.builder.select
-        low = high = numbers.ordered(raw)
-        if where is not None:
-            # Chosen before they are compared: LLVM then finds the processor's own minimum.
-            low = select(where, low, numbers.highest)
-            high = select(where, high, numbers.lowest)
-        self.words.update(self.low, lambda v: numbers.smaller(low, v))
-        self.words.update(self.high, lambda v: numbers.larger(high, v))
+        numbers = self.numbers
+        ordered = numbers.ordered(raw)
+        self.words.update(self.low, lambda v: numbers.smaller(ordered, v), where)
+        self.words.update(self.high, lambda v: numbers.larger(ordered, v), where)
 
     def end(self, rows: Any) -> None:
-        place, load = self.place, self.words.builder.load
-        place.add(S1, load(self.s1))
-        place.add(S2, load(self.s2))
-        place.store_as(load(self.low), LOW)
-        place.store_as(load(self.high), HIGH)
+        place, builder = self.place, self.words.builder
+        place.add(S1, builder.load(self.s1))
+        place.add(S2, builder.load(self.s2))
+        place.store_as(builder.load(self.low), LOW)
+        place.store_as(builder.load(self.high), HIGH)
         place.count_rows(rows)
-
-
-class _CountingSums(_Sums):
-    """The same of values that may not count, be NaN or infinite."""
-
-    def __init__(self, words: Vectors, numbers: Plain | Halves, place: _Panel) -> None:
-        super().__init__(words, numbers, place)
-        fields = (NUMBERS,) if numbers.finite_only else (NUMBERS, INFINITE, NANS)
-        none = words.constant(words.of(_BYTE), 0)
-        self.counts = {field: words.variable(none) for field in fields}
-
-    def add(self, raw: Any, where: Any = None) -> None:
-        builder = self.words.builder
-        finite = other = where
-        if not self.numbers.finite_only:
-            finite = builder.and_(where, self.numbers.is_finite(raw))
-            nan = builder.and_(where, self.numbers.is_nan(raw))
-            other = builder.xor(where, nan)
-            self.count(INFINITE, builder.xor(other, finite))
-            self.count(NANS, nan)
-        self.count(NUMBERS, finite)
-        self.add_deviations(raw, finite)
-        self.add_extremes(raw, other)
-
-    def count(self, field: int, where: Any) -> None:
-        """Count in bytes, which the rows of one call do not overflow."""
-        builder = self.words.builder
-        one = builder.zext(where, self.words.of(_BYTE))
-        self.words.update(self.counts[field], lambda n: builder.add(n, one))
-
-    def end(self, rows: Any) -> None:
-        super().end(rows)
-        for field, counted in self.counts.items():
-            number = self.words.builder.uitofp(self.words.builder.load(counted), self.shift.type)
-            self.place.add(field, number)
+        others = builder.load(self.left_out)
+        if self.counted is not None:
+            every = self.words.splat(builder.trunc(rows, _BYTE))
+            numbers = builder.load(self.counted)
+            place.count(NANS, builder.sub(builder.sub(every, others), numbers))
+            others = builder.sub(every, numbers)
+        place.count(NUMBERS, others)
 
 
 def _panels(*, at_the_end: bool) -> Any:
@@ -190,8 +184,14 @@ def _panels(*, at_the_end: bool) -> Any:
                         place.store(field, numbers.number(ordered))
                     else:
                         place.store_as(neutral, field)
-                if not at_the_end:
-                    for field in (S1, S2, NUMBERS, INFINITE, NANS, ROWS):
+                if at_the_end:
+                    rows = builder.trunc(builder.load(place.rows()), _I32)
+                    counts = words.splat(rows)
+                    others, nans = (place.load_as(counts.type, f) for f in (NUMBERS, NANS))
+                    for field, count in ((NUMBERS, builder.sub(counts, others)), (NANS, nans)):
+                        place.store(field, builder.sitofp(count, words.of(_F64)))
+                else:
+                    for field in range(S1, FIELDS):
                         place.store(field, words.constant(words.of(_F64), 0.0))
             return context.get_dummy_value()
 
@@ -206,50 +206,25 @@ def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, Plain | H
 
 
 def _rows(*, narrow: bool) -> Any:
-    """Build the intrinsic for rows of finite values."""
+    """Build the intrinsic for rows of floats."""
 
     @intrinsic
-    def add_rows(_: Any, x: Any, flip: Any, band: Any, acc: Any) -> Any:
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, omit: Any, acc: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, _, band, acc = arguments
-            _add_band(
-                context, builder, signature.args[0].dtype, _Sums, data, band, None, acc, narrow
-            )
+            data, _, lines, bytes_, _, sums = arguments
+            words, numbers = _words_of(context, builder, x.dtype)
+            masked, checks = mask != types.none, omit != types.none
+            words.read(
+                data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
+                lambda panel: _Sums(words, numbers, _Panel(words, sums, panel), checks=checks),
+                bytes_ if masked else None, narrow=narrow,
+                sweep=not (narrow or masked or checks) and isinstance(numbers, Plain),
+            )  # fmt: skip
             return context.get_dummy_value()
 
-        return types.void(x, flip, band, acc), generate
+        return types.void(x, flip, band, mask, omit, acc), generate
 
     return add_rows
-
-
-def _rows_where(*, narrow: bool) -> Any:
-    """Build the intrinsic that counts."""
-
-    @intrinsic
-    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, scale: Any, acc: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, _, band, mask, scale, acc = arguments
-            mask = Mask(mask, scale)
-            kind = signature.args[0].dtype
-            _add_band(context, builder, kind, _CountingSums, data, band, mask, acc, narrow)
-            return context.get_dummy_value()
-
-        return types.void(x, flip, band, mask, types.int64, acc), generate
-
-    return add_rows
-
-
-def _add_band(
-    context: Any, builder: Any, kind: Any, sums: type[_Sums], data: Any, band: Any,
-    mask: Mask | None, acc: Any, narrow: bool,
-) -> None:  # fmt: skip
-    words, numbers = _words_of(context, builder, kind)
-
-    words.read(
-        data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
-        lambda panel: sums(words, numbers, _Panel(words, acc, panel)), mask, narrow=narrow,
-        sweep=not (narrow or mask) and isinstance(numbers, Plain),
-    )  # fmt: skip
 
 
 def _floats(raw: Array) -> Array:
@@ -263,26 +238,25 @@ def _floats(raw: Array) -> Array:
 def _add(raw: Array, valid: Array, place: Array) -> None:
     """Add rows of values where `valid`; the specification of all functions."""
     values = _floats(raw)
+    numbers = valid & ~np.isnan(values)
     with np.errstate(all="ignore"):
-        finite = valid & np.isfinite(values)
-        d = np.where(finite, values - place[SHIFT], 0.0)
+        d = np.where(numbers, values - place[SHIFT], 0.0)
         place[S1] += d.sum(0)
         place[S2] += (d * d).sum(0)
-    numbers = valid & ~np.isnan(values)
     place[LOW] = np.fmin(place[LOW], np.where(numbers, values, np.inf).min(0, initial=np.inf))
     place[HIGH] = np.fmax(place[HIGH], np.where(numbers, values, -np.inf).max(0, initial=-np.inf))
-    place[NUMBERS] += finite.sum(0)
-    place[INFINITE] += (valid & np.isinf(values)).sum(0)
-    place[NANS] += (valid & np.isnan(values)).sum(0)
+    place[NUMBERS] += numbers.sum(0)
+    place[NANS] += (valid & ~numbers).sum(0)
 
 
 def _add_plainly(
-    x: Array, band: tuple[int, ...], mask: Array | None, scale: int, acc: Array, *, narrow: bool
-) -> None:
-    for panel, raw, valid in rows_of(x, Band(*band), mask, scale, narrow=narrow):
+    x: Array, band: tuple[int, ...], mask: Array | None, omit: bool | None, acc: Array,
+    *, narrow: bool,
+) -> None:  # fmt: skip
+    for panel, raw, valid in rows_of(x, Band(*band), mask, narrow=narrow):
         place = acc.reshape(-1, FIELDS, raw.shape[1])[panel]
         _add(raw, valid, place)
-        if mask is None and not np.isfinite(_floats(raw)[valid]).all():
+        if omit is None and not np.isfinite(_floats(raw)[valid]).all():
             place[S2] = np.nan
 
 
@@ -298,41 +272,27 @@ def _finish_plainly(x: Array, acc: Array, panels: int) -> None:
     """Turn the extremes of all panels into float64."""
 
 
-def _add_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+def _add_rows_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, omit: bool | None, acc: Array
+) -> None:
     """Add a band, a tuple as `vectors.Band` says, to panels of `acc`.
 
-    `x` and `acc`, of shape (panels, FIELDS, lanes), are pointers. All values are taken to be
-    finite: if one is not, or a square overflows, then S2 is not finite either, or an extreme is
-    infinite. `flip` is for integers.
+    `x`, `acc`, of shape (panels, FIELDS, lanes), and `mask`, of bytes at the same places as the
+    values, are pointers. If `omit` is None, what counts is taken to be finite: if it is not, or a
+    square overflows, then S2 is not finite either, or an extreme is infinite. Otherwise NaN are
+    counted and left out. `flip` is for integers.
     """
-    _add_plainly(x, band, None, 0, acc, narrow=False)
+    _add_plainly(x, band, mask, omit, acc, narrow=False)
 
 
-def _add_narrow_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+def _add_narrow_rows_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, omit: bool | None, acc: Array
+) -> None:
     """Add as `add_rows` does rows of fewer values than lanes, to the first lanes."""
-    _add_plainly(x, band, None, 0, acc, narrow=True)
-
-
-def _add_rows_where_plainly(
-    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
-) -> None:
-    """Add as `add_rows` does, where `mask`, whose bytes are at ``scale`` times the same places.
-
-    NaN and infinities are counted and left out of the sums, infinities are among the extremes.
-    """
-    _add_plainly(x, band, mask, scale, acc, narrow=False)
-
-
-def _add_narrow_rows_where_plainly(
-    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
-) -> None:
-    """Add as `add_rows_where` does rows of fewer values than lanes, to the first lanes."""
-    _add_plainly(x, band, mask, scale, acc, narrow=True)
+    _add_plainly(x, band, mask, omit, acc, narrow=True)
 
 
 begin: Any = _begin_plainly if JIT_OFF else _panels(at_the_end=False)
 finish: Any = _finish_plainly if JIT_OFF else _panels(at_the_end=True)
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)
-add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
-add_narrow_rows_where: Any = _add_narrow_rows_where_plainly if JIT_OFF else _rows_where(narrow=True)

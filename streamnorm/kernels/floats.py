@@ -17,9 +17,7 @@ from streamnorm.kernels.desk import clear, leave, offer, taken, watch
 from streamnorm.kernels.float_rows import (
     FIELDS,
     add_narrow_rows,
-    add_narrow_rows_where,
     add_rows,
-    add_rows_where,
     begin,
     finish,
 )
@@ -31,13 +29,13 @@ __all__ = ["measure_boxes", "serve"]
 FIRST_LINES = 128
 
 
-_read = walk.reader(add_rows, add_rows_where, add_narrow_rows, add_narrow_rows_where)
+_read = walk.reader(add_rows, add_narrow_rows)
 
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
-    rows: Partial, desk: Array, helping: bool,
+    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
+    omit: bool | None, rows: Partial, desk: Array, helping: bool,
 ) -> None:  # fmt: skip
     """Measure boxes, and merge their rows of results into the first.
 
@@ -45,8 +43,8 @@ def measure_boxes(
     ----------
     x : array, shape (n,)
         float32, float64, int32, uint32, or the bits of float16 (as int16) or bfloat16 (as uint16).
-    mask : array of bool, shape (n,) or one row of lanes
-        Where values count; one row is for all rows. Not looked at if `omit` is None.
+    mask : array of bool, shape (n,), or None
+        Where values count; None if all do.
     boxes : array of BOX, shape (B,)
     owners : array of int64
         Tables of the channel of every lane; -1 for lanes without one.
@@ -70,7 +68,6 @@ def measure_boxes(
     offer(desk, (x, mask, boxes, owners, turn, rows), 0 if omit is None else int(omit))
     again = omit is not None and turn[OPEN] != 0
     lanes = LINE // x.itemsize
-    scale = np.int64(1 if mask.size == x.size else 0)
     b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
         box = boxes[b]
@@ -99,8 +96,8 @@ def measure_boxes(
                 stages.set_shift(acc, lane_owners, book)
                 begin(pointer(x), pointer(acc), panels)
                 _read(
-                    box, start, stop, lanes, x.itemsize, x.size, pointer(x), flip, omit,
-                    pointer(mask), scale, pointer(acc),
+                    box, start, stop, lanes, x.itemsize, x.size, pointer(x), flip, pointer(mask),
+                    omit, pointer(acc),
                 )  # fmt: skip
                 finish(pointer(x), pointer(acc), panels)
                 stages.fold(acc, lane_owners, book)
@@ -129,8 +126,8 @@ def measure_boxes(
 
 @jit
 def serve(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
-    rows: Partial, desk: Array, kind: int, helper: int, seen: int,
+    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
+    omit: bool | None, rows: Partial, desk: Array, kind: int, helper: int, seen: int,
 ) -> int:  # fmt: skip
     """Help with jobs on a desk until none has come for a while; gives the state of the last one.
 

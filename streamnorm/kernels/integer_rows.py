@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
-from streamnorm.kernels.vectors import Band, Mask, Vectors, rows_of
+from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
     "FIELDS",
@@ -25,9 +25,7 @@ __all__ = [
     "SUM",
     "VALID",
     "add_narrow_rows",
-    "add_narrow_rows_where",
     "add_rows",
-    "add_rows_where",
 ]
 
 SUM, SQUARES, LOW, HIGH, VALID = range(5)
@@ -74,16 +72,15 @@ class _Sums:
         self.odd = words.variable(words.constant(self.pairs, 0))
         self.low = words.variable(words.constant(self.raw, 2**bits - 1))
         self.high = words.variable(words.constant(self.raw, 0))
-        self.count = words.variable(words.constant(words.of(_BYTE), 0))
+        self.left_out = words.variable(words.constant(words.of(_BYTE), 0))
 
-    def add(self, raw: Any, where: Any = None) -> None:
+    def add(self, raw: Any, where: Where | None = None) -> None:
         words, builder = self.words, self.words.builder
         raw = builder.xor(raw, self.signs)
-        words.update(self.low, lambda v: words.smaller(raw, v), where)
+        words.update(self.low, lambda v: words.smaller(raw, v), where and where.lanes)
         if where is not None:
-            raw = builder.select(where, raw, words.constant(self.raw, 0))
-            one = builder.zext(where, words.of(_BYTE))
-            words.update(self.count, lambda n: builder.add(n, one))
+            raw = builder.select(where.lanes, raw, words.constant(self.raw, 0))
+            words.update(self.left_out, lambda n: builder.add(n, where.others))
         words.update(self.high, lambda v: words.larger(raw, v))
         wide = builder.zext(raw, self.double)
         words.update(self.sum, lambda s: builder.add(s, wide))
@@ -104,62 +101,36 @@ class _Sums:
         place.add(SQUARES, squares)
         place.replace(LOW, lambda v, low: words.smaller(low, v), builder.load(self.low))
         place.replace(HIGH, lambda v, high: words.larger(high, v), builder.load(self.high))
-        place.add(
-            VALID,
-            builder.add(words.splat(rows), builder.zext(builder.load(self.count), words.of(_I64))),
-        )
+        left_out = builder.zext(builder.load(self.left_out), words.of(_I64))
+        place.add(VALID, builder.sub(words.splat(rows), left_out))
 
 
 def _rows(*, narrow: bool) -> Any:
-    """Build the intrinsic for rows that count whole."""
+    """Build the intrinsic for rows of integers."""
 
     @intrinsic
-    def add_rows(_: Any, x: Any, flip: Any, band: Any, acc: Any) -> Any:
+    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, omit: Any, acc: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, flip, band, acc = arguments
-            bits = signature.args[0].dtype.bitwidth
-            _add_band(context, builder, bits, data, flip, band, None, acc, narrow)
+            data, signs, lines, bytes_, _, sums = arguments
+            bits = x.dtype.bitwidth
+            words = Vectors(context, builder, 8 * LINE // bits)
+            words.read(
+                data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
+                lambda panel: _Sums(words, bits, signs, _Panel(words, sums, panel)),
+                None if mask == types.none else bytes_, narrow=narrow,
+            )  # fmt: skip
             return context.get_dummy_value()
 
-        return types.void(x, types.int64, band, acc), generate
+        return types.void(x, types.int64, band, mask, omit, acc), generate
 
     return add_rows
-
-
-def _rows_where(*, narrow: bool) -> Any:
-    """Build the intrinsic for rows of which a part counts."""
-
-    @intrinsic
-    def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, scale: Any, acc: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, flip, band, mask, scale, acc = arguments
-            bits = signature.args[0].dtype.bitwidth
-            mask = Mask(mask, scale)
-            _add_band(context, builder, bits, data, flip, band, mask, acc, narrow)
-            return context.get_dummy_value()
-
-        return types.void(x, types.int64, band, mask, types.int64, acc), generate
-
-    return add_rows
-
-
-def _add_band(
-    context: Any, builder: Any, bits: int, data: Any, flip: Any, band: Any, mask: Mask | None,
-    acc: Any, narrow: bool,
-) -> None:  # fmt: skip
-    words = Vectors(context, builder, 8 * LINE // bits)
-    words.read(
-        data, Band(*cgutils.unpack_tuple(builder, band)),  # type: ignore[no-untyped-call]
-        lambda panel: _Sums(words, bits, flip, _Panel(words, acc, panel)), mask, narrow=narrow,
-    )  # fmt: skip
 
 
 def _add_plainly(
-    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, scale: int, acc: Array,
-    *, narrow: bool,
-) -> None:  # fmt: skip
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, acc: Array, *, narrow: bool
+) -> None:
     top = int(np.iinfo(x.dtype).max)
-    for panel, raw, valid in rows_of(x, Band(*band), mask, scale, narrow=narrow):
+    for panel, raw, valid in rows_of(x, Band(*band), mask, narrow=narrow):
         place = acc.reshape(-1, FIELDS, raw.shape[1])[panel]
         values = raw.astype(np.int64) ^ flip
         some = np.where(valid, values, 0)
@@ -170,31 +141,19 @@ def _add_plainly(
         place[VALID] += valid.sum(0)
 
 
-def _add_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+def _add_rows_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, omit: None, acc: Array
+) -> None:
     """Add a band of ``x ^ flip`` to panels of `acc`; the rest as in `float_rows.add_rows`."""
-    _add_plainly(x, flip, band, None, 0, acc, narrow=False)
+    _add_plainly(x, flip, band, mask, acc, narrow=False)
 
 
-def _add_narrow_rows_plainly(x: Array, flip: int, band: tuple[int, ...], acc: Array) -> None:
+def _add_narrow_rows_plainly(
+    x: Array, flip: int, band: tuple[int, ...], mask: Array | None, omit: None, acc: Array
+) -> None:
     """Add as `add_rows` does rows of fewer values than lanes, to the first lanes."""
-    _add_plainly(x, flip, band, None, 0, acc, narrow=True)
-
-
-def _add_rows_where_plainly(
-    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
-) -> None:
-    """Add as `add_rows` does, where `mask`, whose bytes are at ``scale`` times the same places."""
-    _add_plainly(x, flip, band, mask, scale, acc, narrow=False)
-
-
-def _add_narrow_rows_where_plainly(
-    x: Array, flip: int, band: tuple[int, ...], mask: Array, scale: int, acc: Array
-) -> None:
-    """Add as `add_rows_where` does rows of fewer values than lanes, to the first lanes."""
-    _add_plainly(x, flip, band, mask, scale, acc, narrow=True)
+    _add_plainly(x, flip, band, mask, acc, narrow=True)
 
 
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)
-add_rows_where: Any = _add_rows_where_plainly if JIT_OFF else _rows_where(narrow=False)
-add_narrow_rows_where: Any = _add_narrow_rows_where_plainly if JIT_OFF else _rows_where(narrow=True)

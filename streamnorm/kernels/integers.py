@@ -20,9 +20,7 @@ from streamnorm.kernels.integer_rows import (
     SUM,
     VALID,
     add_narrow_rows,
-    add_narrow_rows_where,
     add_rows,
-    add_rows_where,
 )
 from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
 from streamnorm.partial import Partial
@@ -56,24 +54,22 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
         row["maximum"] = np.float64(hi - flip)
 
 
-_read = walk.reader(add_rows, add_rows_where, add_narrow_rows, add_narrow_rows_where)
+_read = walk.reader(add_rows, add_narrow_rows)
 
 
 @jit
 def measure_boxes(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
-    rows: Partial, desk: Array, helping: bool,
+    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
+    omit: bool | None, rows: Partial, desk: Array, helping: bool,
 ) -> None:  # fmt: skip
     """Measure boxes, and merge their rows of results into the first.
 
     Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for `x`, uint8 or uint16,
-    `flip`: 0, or half of the range where the memory holds signed integers, and `omit`: None if all
-    values count, else anything.
+    `flip`: 0, or half of the range where the memory holds signed integers, and `omit`: None.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), flip)
     lanes = LINE // x.itemsize
     top = 256**x.itemsize - 1
-    scale = np.int64(1 if mask.size == x.size else 0)
     b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
         box = boxes[b]
@@ -86,8 +82,8 @@ def measure_boxes(
             for lane in range(lanes):
                 acc[panel * FIELDS + LOW, lane] = top
         _read(
-            box, 0, box["lines"], lanes, x.itemsize, x.size, pointer(x), flip, omit, pointer(mask),
-            scale, pointer(acc),
+            box, 0, box["lines"], lanes, x.itemsize, x.size, pointer(x), flip, pointer(mask), omit,
+            pointer(acc),
         )  # fmt: skip
         sums = np.zeros((FIELDS, channels), np.int64)
         for c in range(channels):
@@ -111,8 +107,8 @@ def measure_boxes(
 
 @jit
 def serve(
-    x: Array, mask: Array, boxes: Array, owners: Array, turn: Array, flip: int, omit: bool | None,
-    rows: Partial, desk: Array, kind: int, helper: int, seen: int,
+    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
+    omit: bool | None, rows: Partial, desk: Array, kind: int, helper: int, seen: int,
 ) -> int:  # fmt: skip
     """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does.
 

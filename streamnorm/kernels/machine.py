@@ -97,6 +97,8 @@ def _note_arrays(_: Any, words: Any, at: Any, arrays: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(words)(context, builder, arguments[0]).data
         for k, kind in enumerate(arrays.types):
+            if kind == types.none:
+                continue
             value = builder.extract_value(arguments[2], k)
             array = context.make_array(kind)(context, builder, value)
             notes = [builder.ptrtoint(array.data, _INDEX)]
@@ -109,9 +111,11 @@ def _note_arrays(_: Any, words: Any, at: Any, arrays: Any) -> Any:
     return types.void(words, types.int64, arrays), generate
 
 
-def _note_arrays_plainly(words: Array, at: int, arrays: tuple[Array, ...]) -> None:
+def _note_arrays_plainly(words: Array, at: int, arrays: tuple[Array | None, ...]) -> None:
     """Write where arrays of one or two axes lie, and their shapes, from ``words[at]`` on."""
     for k, array in enumerate(arrays):
+        if array is None:
+            continue
         start = at + WORDS_OF_ARRAY * k
         words[start : start + 1 + array.ndim] = (array.ctypes.data, *array.shape)
 
@@ -122,6 +126,9 @@ def _noted_arrays(_: Any, words: Any, at: Any, like: Any) -> Any:
         data = context.make_array(words)(context, builder, arguments[0]).data
         made = []
         for k, kind in enumerate(like.types):
+            if kind == types.none:
+                made.append(context.get_dummy_value())
+                continue
             start = builder.add(arguments[1], _INDEX(WORDS_OF_ARRAY * k))
             notes = [
                 builder.load(builder.gep(data, [builder.add(start, _INDEX(j))]))
@@ -146,10 +153,15 @@ def _noted_arrays(_: Any, words: Any, at: Any, like: Any) -> Any:
     return like(words, types.int64, like), generate
 
 
-def _noted_arrays_plainly(words: Array, at: int, like: tuple[Array, ...]) -> tuple[Array, ...]:
+def _noted_arrays_plainly(
+    words: Array, at: int, like: tuple[Array | None, ...]
+) -> tuple[Array | None, ...]:
     """Return the arrays that `note_arrays` wrote down; `like` are arrays of the same types."""
-    made = []
+    made: list[Array | None] = []
     for k, sample in enumerate(like):
+        if sample is None:
+            made.append(None)
+            continue
         start = at + WORDS_OF_ARRAY * k
         place, *shape = map(int, words[start : start + 1 + sample.ndim])
         memory: Any = (ctypes.c_byte * (math.prod(shape) * sample.itemsize)).from_address(place)
@@ -160,18 +172,21 @@ def _noted_arrays_plainly(words: Array, at: int, like: tuple[Array, ...]) -> tup
 @intrinsic
 def _pointer(_: Any, array: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        if array == types.none:
+            return context.get_dummy_value()
+        return context.make_array(array)(context, builder, arguments[0]).data
 
-    return types.CPointer(array.dtype)(array), generate  # type: ignore[no-untyped-call]
+    kind = types.none if array == types.none else types.CPointer(array.dtype)  # type: ignore[no-untyped-call]
+    return kind(array), generate
 
 
-def _pointer_plainly(array: Array) -> Array:
-    """Return where the values of a contiguous `array` begin.
+def _pointer_plainly(array: Array | None) -> Array | None:
+    """Return where the values of a contiguous `array` begin; of None, None.
 
     Numba counts references to arrays whenever it hands one on, atomically, and every load under way
     is waited for then. Pointers cost nothing; the array must outlive them.
     """
-    return array.reshape(-1)
+    return None if array is None else array.reshape(-1)
 
 
 atomic_add: Any = _atomic_add_plainly if JIT_OFF else _atomic_add

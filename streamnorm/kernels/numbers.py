@@ -52,16 +52,11 @@ class Plain:
         """Return stored values minus `shift`, as float64."""
         return self.words.builder.fsub(self.number(self.ordered(raw)), shift)
 
-    def is_finite(self, raw: Any) -> Any:
-        """Return which stored values are neither NaN nor infinite."""
-        bits = 64 if self.compared.element == _F64 else 32
-        name = f"llvm.fabs.v{self.words.width}f{bits}"
-        size = self.words.call(name, self.compared, [raw])
-        return self.words.builder.fcmp_ordered("<", size, self.highest)
-
-    def is_nan(self, raw: Any) -> Any:
-        """Return which stored values are NaN."""
-        return self.words.builder.fcmp_unordered("uno", raw, raw)
+    def is_number(self, raw: Any) -> Any:
+        """Return which stored values are not NaN."""
+        if self.finite_only:
+            return self.words.constant(self.words.of(ir.IntType(1)), 1)
+        return self.words.builder.fcmp_ordered("ord", raw, raw)
 
 
 class Halves:
@@ -131,18 +126,11 @@ class Halves:
         # The product is exact: fused or not makes no difference.
         return words.call(name, shift.type, [self._scaled(raw), scale, down])
 
-    def is_finite(self, raw: Any) -> Any:
-        """Return which stored values are neither NaN nor infinite."""
-        return self._size("<", raw)
-
-    def is_nan(self, raw: Any) -> Any:
-        """Return which stored values are NaN."""
-        return self._size(">", raw)
-
-    def _size(self, sign: str, raw: Any) -> Any:
+    def is_number(self, raw: Any) -> Any:
+        """Return which stored values are not NaN."""
         builder = self.words.builder
         size = builder.and_(raw, self.words.constant(self.compared, 0x7FFF))
-        return builder.icmp_signed(sign, size, self.highest)
+        return builder.icmp_signed("<=", size, self.highest)
 
 
 def numbers_of(words: Vectors, kind: Any) -> Plain | Halves:

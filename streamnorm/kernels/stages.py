@@ -19,7 +19,6 @@ from streamnorm.kernels.compiled import jit_part
 from streamnorm.kernels.float_rows import (
     FIELDS,
     HIGH,
-    INFINITE,
     LOW,
     NANS,
     NUMBERS,
@@ -48,11 +47,11 @@ __all__ = [
 ]
 
 GROWTH = 4
-COUNT, MEAN, M2, LEAST, MOST, INFINITIES, MISSING, CENTRE = range(ROWS, ROWS + 8)
-BOOK = ROWS + 8
+COUNT, MEAN, M2, LEAST, MOST, MISSING, CENTRE = range(ROWS, ROWS + 7)
+BOOK = ROWS + 7
 """Fields of a box's book, per channel. First what the lanes of a stage have gathered, folded; then
-what is known of all stages before: count, mean and m2 of finite values; extremes; how many are
-infinite, how many NaN; and the shift for the next stage."""
+what is known of all stages before: count, mean, m2 and extremes of the numbers; how many values are
+NaN; and the shift for the next stage. Where an extreme is infinite, mean and m2 mean nothing."""
 NOT_FINITE, CANCELLED = 1, 2
 # Beyond 2**500 squares could overflow: no shift is taken there.
 HUGE = 2.0**500
@@ -65,7 +64,7 @@ Changes = tuple[dict[int, Any], list[Any]]
 
 def _open_book(select: Select, get: Fields, _: Any) -> Changes:
     """No values so far, and 0 as the first shift."""
-    state: dict[int, Any] = dict.fromkeys((COUNT, M2, INFINITIES, MISSING, CENTRE), 0.0)
+    state: dict[int, Any] = dict.fromkeys((COUNT, M2, MISSING, CENTRE), 0.0)
     return state | {MEAN: np.nan, LEAST: np.inf, MOST: -np.inf}, []
 
 
@@ -111,7 +110,6 @@ def _close(select: Select, get: Fields, _: Any) -> Changes:
         M2: m2,
         LEAST: select(lo < get(LEAST), lo, get(LEAST)),
         MOST: select(hi > get(MOST), hi, get(MOST)),
-        INFINITIES: get(INFINITIES) + get(INFINITE),
         MISSING: get(MISSING) + get(NANS),
         CENTRE: select((mean <= HUGE) & (mean >= -HUGE), mean, get(CENTRE)),
     }, []
@@ -119,8 +117,7 @@ def _close(select: Select, get: Fields, _: Any) -> Changes:
 
 def _sum_up(select: Select, get: Fields, omit: Any) -> Changes:
     """Decide what NaN and infinities do to the result, and whether squares overflowed."""
-    lo, hi, mean, m2 = (get(field) for field in (LEAST, MOST, MEAN, M2))
-    count = get(COUNT) + get(INFINITIES)
+    count, lo, hi, mean, m2 = (get(field) for field in (COUNT, LEAST, MOST, MEAN, M2))
     infinite = (lo == -np.inf) | (hi == np.inf)
     # One infinity is the mean, both make it NaN.
     both = select(lo == -np.inf, lo, 0.0) + select(hi == np.inf, hi, 0.0)
@@ -176,7 +173,6 @@ def fold(acc: Array, owners: Array, book: Array) -> None:
                     book[HIGH, c] = acc[here + HIGH, lane]
                 for field in range(S1, ROWS):
                     book[field, c] += acc[here + field, lane]
-                book[NUMBERS, c] += acc[here + ROWS, 0]
 
 
 @jit_part

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import LINE
 
-__all__ = ["AHEAD_BYTES", "SWEPT_PANELS", "Band", "Mask", "Sums", "Vectors", "rows_of"]
+__all__ = ["AHEAD_BYTES", "SWEPT_PANELS", "Band", "Sums", "Vectors", "Where", "rows_of"]
 
 AHEAD_BYTES = 10240
 """How far ahead to ask for memory in a plain stream."""
@@ -61,24 +61,29 @@ class Band(NamedTuple):
     size: Any
 
 
-class Mask(NamedTuple):
-    """Which values count: a pointer to bytes, at the same places as the values.
+class Where(NamedTuple):
+    """Which lanes of a row count.
 
-    If `scale` is 0 instead of 1, the first row is for all rows.
+    Attributes
+    ----------
+    lanes
+        Conditions.
+    others
+        Bytes, 1 in the lanes that do not.
     """
 
-    data: Any
-    scale: Any
+    lanes: Any
+    others: Any
 
 
 class Sums(Protocol):
     """What gathers the values of a panel, in registers."""
 
-    def add(self, raw: Any, where: Any = None) -> None:
+    def add(self, raw: Any, where: Where | None = None) -> None:
         """Add a row of values as they are stored, all or those `where`."""
 
     def end(self, rows: Any) -> None:
-        """Merge what was gathered into memory; `rows` were added without a `where`."""
+        """Merge what was gathered into memory; so many `rows` were added."""
 
 
 class Vectors:
@@ -144,7 +149,7 @@ class Vectors:
         return self._chosen(">", a, b)
 
     def read(
-        self, data: Any, band: Band, begin: Callable[[Any], Sums], mask: Mask | None,
+        self, data: Any, band: Band, begin: Callable[[Any], Sums], mask: Any,
         *, narrow: bool, sweep: bool = False,
     ) -> None:  # fmt: skip
         """Write the loops over the panels and rows of a band.
@@ -155,8 +160,8 @@ class Vectors:
         band : Band
         begin : callable
             ``begin(panel)`` gives what gathers a panel.
-        mask : Mask or None
-            Which values count; None if all do.
+        mask : pointer or None
+            Bytes, at the same places as the values: which of them count. None if all do.
         narrow : bool
             Whether rows have fewer values than there are lanes.
         sweep : bool
@@ -164,6 +169,7 @@ class Vectors:
         """
         builder = self.builder
         rows = band.rows
+        nothing = self.splat(self._hidden_zero()) if mask else None
         if sweep:
             swept = self._swept(band)
             self._sweep(data, band, swept, begin)
@@ -179,21 +185,22 @@ class Vectors:
                 self._prefetch(data, ahead)
                 if mask:
                     # Its lines hold more values: as many bytes ahead are more of them.
-                    farther = builder.add(
-                        ahead, _INDEX(AHEAD_BYTES - AHEAD_BYTES // self._size(data))
-                    )
-                    self._prefetch(mask.data, builder.mul(farther, mask.scale))
+                    farther = _INDEX(AHEAD_BYTES - AHEAD_BYTES // self._size(data))
+                    self._prefetch(mask, builder.add(ahead, farther))
                 there = self._first(band.extra) if narrow else None
                 size = band.size if narrow else None
-                sums.add(self._row(data, index, size), self._truth(mask, index, size, there))
+                sums.add(
+                    self._row(data, index, size), self._truth(mask, nothing, index, size, there)
+                )
             if not narrow:
                 with builder.if_then(builder.icmp_signed(">", band.extra, _INDEX(0)), likely=False):
                     seen = builder.sub(_INDEX(self.width), band.extra)
                     index = builder.add(at, builder.mul(rows, band.step))
                     index = builder.sub(index, seen)
                     new = builder.not_(self._first(seen))
-                    sums.add(self.load(data, index), self._truth(mask, index, None, new))
-            sums.end(_INDEX(0) if narrow or mask else rows)
+                    sums.add(self.load(data, index), self._truth(mask, nothing, index, None, new))
+            behind = builder.icmp_signed(">", band.extra, _INDEX(0))
+            sums.end(rows if narrow else builder.add(rows, builder.zext(behind, _INDEX)))
 
     def _swept(self, band: Band) -> Any:
         """Return how many rows of a band are to be swept: all but a few, if it is wide."""
@@ -249,17 +256,26 @@ class Vectors:
                 builder.store(builder.insert_element(builder.load(row), one, lane.index), row)
         return builder.load(row)
 
-    def _truth(self, mask: Mask | None, index: Any, size: Any, where: Any) -> Any:
-        """Return in which lanes of a row values count."""
-        if mask is None:
-            return where
+    def _truth(self, mask: Any, nothing: Any, index: Any, size: Any, where: Any) -> Where | None:
+        """Return in which lanes of a row values count, None if in all."""
         builder = self.builder
-        if size is not None:
-            one_row = builder.icmp_signed("==", mask.scale, _INDEX(0))
-            size = builder.select(one_row, _INDEX(self.width), size)
-        byte = self._row(mask.data, builder.mul(index, mask.scale), size)
-        truth = builder.icmp_unsigned("!=", byte, self.constant(byte.type, 0))
-        return truth if where is None else builder.and_(truth, where)
+        if mask is not None:
+            byte = self._row(mask, index, size)
+            truth = builder.icmp_unsigned(">", byte, nothing)
+            if where is None:
+                # Not a negation of the condition: LLVM would negate it for every use.
+                one = self.constant(byte.type, 1)
+                name = f"llvm.usub.sat.v{self.width}i8"
+                return Where(truth, self.call(name, byte.type, [one, byte]))
+            where = builder.and_(truth, where)
+        if where is None:
+            return None
+        return Where(where, builder.zext(builder.not_(where), self.of(_BYTE)))
+
+    def _hidden_zero(self) -> Any:
+        """Return a byte of which LLVM does not know that it is zero."""
+        same = ir.FunctionType(_BYTE, [_BYTE])
+        return self.builder.asm(same, "", "=r,0", [_BYTE(0)], False)
 
     def _first(self, count: Any) -> Any:
         """Return a condition that holds in the first `count` lanes."""
@@ -292,7 +308,7 @@ class Vectors:
 
 
 def rows_of(
-    x: Array, band: Band, mask: Array | None, scale: int, *, narrow: bool
+    x: Array, band: Band, mask: Array | None, *, narrow: bool
 ) -> Iterator[tuple[int, Array, Array]]:
     """Read a band as `Vectors.read` does, in plain Python.
 
@@ -309,8 +325,7 @@ def rows_of(
         width = band.extra if narrow else lanes
         for row, start in enumerate(starts):
             raw[row, :width] = x[start : start + width]
-            place = start * scale
-            valid[row, :width] = True if mask is None else mask[place : place + width]
+            valid[row, :width] = True if mask is None else mask[start : start + width]
         if behind:
             valid[-1, : -band.extra] = False
         yield band.panel + panel, raw, valid

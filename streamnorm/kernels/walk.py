@@ -14,17 +14,11 @@ SWEPT_AHEAD_BYTES = 32768
 """How far ahead to ask for memory in wide rows that are swept."""
 
 
-def reader(
-    add: Callable[..., None],
-    add_where: Callable[..., None],
-    add_narrow: Callable[..., None],
-    add_narrow_where: Callable[..., None],
-) -> Any:
+def reader(add: Callable[..., None], add_narrow: Callable[..., None]) -> Any:
     """Compile a function that hands lines `start` to `stop` of a box on, band by band.
 
-    If `omit` is None to ``add(x, flip, band, acc)``, or `add_narrow` if rows have fewer values than
-    lanes; otherwise to ``add_where(x, flip, band, mask, scale, acc)``, or `add_narrow_where`. Of
-    `band` see `streamnorm.kernels.vectors.Band`.
+    They go to ``add(x, flip, band, mask, omit, acc)``, or to `add_narrow` if rows have fewer values
+    than lanes. Of `band` see `streamnorm.kernels.vectors.Band`.
 
     Rather than be partly empty, the last of several panels reaches back into the one before (its
     lanes that stand for nothing new have no owner), and the tail of a run into the row before it,
@@ -34,7 +28,7 @@ def reader(
     @jit_inner
     def read(
         box: Any, start: int, stop: int, lanes: int, itemsize: int, size: int, x: Any, flip: int,
-        omit: bool | None, mask: Any, scale: int, acc: Any,
+        mask: Any, omit: bool | None, acc: Any,
     ) -> None:  # fmt: skip
         one = np.int64(1)
         none = np.int64(0)
@@ -47,7 +41,7 @@ def reader(
         # A tile of one panel is a plain stream; of several, all of it is in use until its end.
         tile = box["tile"]
         ahead = tile * step if panels > 1 else AHEAD_BYTES // itemsize
-        if omit is None and itemsize >= 4 and panels >= SWEPT_PANELS:
+        if mask is None and omit is None and itemsize >= 4 and panels >= SWEPT_PANELS:
             tile = rows
             ahead = step * (1 + SWEPT_AHEAD_BYTES // (itemsize * width))
         run = box["per"] == width and rows > 0
@@ -74,10 +68,7 @@ def reader(
                     if full > 0:
                         last = (width if whole else full * lanes) - lanes
                         band = (panel, at, step, taken, behind, full, last, ahead, size)
-                        if omit is None:
-                            add(x, flip, band, acc)
-                        else:
-                            add_where(x, flip, band, mask, scale, acc)
+                        add(x, flip, band, mask, omit, acc)
                     if not whole and length > full * lanes:
                         column = full * lanes
                         if panels > 1 and full == panels - 1:
@@ -85,9 +76,6 @@ def reader(
                         at += column
                         length -= column
                         band = (panel + full, at, step, taken, length, one, none, ahead, size)
-                        if omit is None:
-                            add_narrow(x, flip, band, acc)
-                        else:
-                            add_narrow_where(x, flip, band, mask, scale, acc)
+                        add_narrow(x, flip, band, mask, omit, acc)
 
     return read
