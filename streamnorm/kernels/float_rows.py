@@ -10,6 +10,7 @@ The sums of one call begin at zero and are then added to `acc`, so no sum grows 
 order written.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numba.extending import intrinsic
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
 from streamnorm.kernels.numbers import Halves, Plain, numbers_of
+from streamnorm.kernels.panels import Panel
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
@@ -48,56 +50,7 @@ many rows there were."""
 
 _BYTE = ir.IntType(8)
 _F64 = ir.DoubleType()
-_I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-
-
-class _Panel:
-    """The fields of one panel in memory."""
-
-    def __init__(self, words: Vectors, data: Any, panel: Any) -> None:
-        self.words = words
-        self.data = data
-        self.start = words.builder.mul(panel, _I64(FIELDS * words.width))
-
-    def load(self, field: int) -> Any:
-        return self.words.load(self.data, self._index(field))
-
-    def store(self, field: int, value: Any) -> None:
-        self.words.store(value, self.data, self._index(field))
-
-    def add(self, field: int, value: Any) -> None:
-        self.store(field, self.words.builder.fadd(self.load(field), value))
-
-    def count(self, field: int, how_many: Any) -> None:
-        """Add bytes to a field of counts."""
-        wide = self.words.of(_I32)
-        more = self.words.builder.zext(how_many, wide)
-        self.store_as(self.words.builder.add(self.load_as(wide, field), more), field)
-
-    def load_as(self, vector: Any, field: int) -> Any:
-        """Load a field that holds a vector of another type."""
-        return self.words.builder.load(self._place_of(vector, field), align=8)
-
-    def store_as(self, value: Any, field: int) -> None:
-        """Store a vector of another type to a field."""
-        self.words.builder.store(value, self._place_of(value.type, field), align=8)
-
-    def count_rows(self, rows: Any) -> None:
-        builder, place = self.words.builder, self.rows()
-        builder.store(builder.add(builder.load(place), rows), place)
-
-    def rows(self) -> Any:
-        """Return where the number of rows stands."""
-        place = self.words.builder.gep(self.data, [self._index(ROWS)])
-        return self.words.builder.bitcast(place, _I64.as_pointer())
-
-    def _place_of(self, vector: Any, field: int) -> Any:
-        place = self.words.builder.gep(self.data, [self._index(field)])
-        return self.words.builder.bitcast(place, vector.as_pointer())
-
-    def _index(self, field: int) -> Any:
-        return self.words.builder.add(self.start, _I64(field * self.words.width))
 
 
 class _Sums:
@@ -108,17 +61,17 @@ class _Sums:
     """
 
     def __init__(
-        self, words: Vectors, numbers: Plain | Halves, place: _Panel, *, checks: bool
+        self, words: Vectors, numbers: Plain | Halves, place: Panel, *, checks: bool
     ) -> None:
         self.words = words
         self.numbers = numbers
         self.place = place
-        self.shift = place.load(SHIFT)
+        self.shift = place.load(words.of(_F64), SHIFT)
         self.zero = words.constant(self.shift.type, 0.0)
         self.s1 = words.variable(self.zero)
         self.s2 = words.variable(self.zero)
-        self.low = words.variable(place.load_as(numbers.compared, LOW))
-        self.high = words.variable(place.load_as(numbers.compared, HIGH))
+        self.low = words.variable(place.load(numbers.compared, LOW))
+        self.high = words.variable(place.load(numbers.compared, HIGH))
         # In bytes, which the rows of one call do not overflow.
         none = words.constant(words.of(_BYTE), 0)
         self.left_out = words.variable(none)
@@ -155,44 +108,46 @@ class _Sums:
 
     def end(self, rows: Any) -> None:
         place, builder = self.place, self.words.builder
-        place.add(S1, builder.load(self.s1))
-        place.add(S2, builder.load(self.s2))
-        place.store_as(builder.load(self.low), LOW)
-        place.store_as(builder.load(self.high), HIGH)
-        place.count_rows(rows)
+        place.add(builder.load(self.s1), S1)
+        place.add(builder.load(self.s2), S2)
+        place.store(builder.load(self.low), LOW)
+        place.store(builder.load(self.high), HIGH)
+        place.count_rows(rows, ROWS)
         others = builder.load(self.left_out)
         if self.counted is not None:
             every = self.words.splat(builder.trunc(rows, _BYTE))
             numbers = builder.load(self.counted)
-            place.count(NANS, builder.sub(builder.sub(every, others), numbers))
+            place.count(builder.sub(builder.sub(every, others), numbers), NANS)
             others = builder.sub(every, numbers)
-        place.count(NUMBERS, others)
+        place.count(others, NUMBERS)
 
 
-def _panels(*, at_the_end: bool) -> Any:
-    """Build the intrinsic that clears all panels, or turns their extremes into float64."""
+def _begin(words: Vectors, numbers: Plain | Halves, place: Panel) -> None:
+    place.store(numbers.highest, LOW)
+    place.store(numbers.lowest, HIGH)
+    place.clear(range(S1, FIELDS))
+
+
+def _finish(words: Vectors, numbers: Plain | Halves, place: Panel) -> None:
+    builder = words.builder
+    for field in (LOW, HIGH):
+        place.store(numbers.number(place.load(numbers.compared, field)), field)
+    counts = words.of(ir.IntType(32))
+    others, nans = (place.load(counts, field) for field in (NUMBERS, NANS))
+    how_many = builder.sub(builder.trunc(place.rows(ROWS), counts), others)
+    for count, field in ((how_many, NUMBERS), (nans, NANS)):
+        place.store(builder.sitofp(count, words.of(_F64)), field)
+
+
+def _panels(write: Callable[[Vectors, Plain | Halves, Panel], None]) -> Any:
+    """Build the intrinsic that clears all panels, or turns what they hold into float64."""
 
     @intrinsic
     def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            words, numbers = _words_of(context, builder, signature.args[0].dtype)
+            words, numbers = _words_of(context, builder, x.dtype)
             with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
-                place = _Panel(words, arguments[1], loop.index)
-                for field, neutral in ((LOW, numbers.highest), (HIGH, numbers.lowest)):
-                    if at_the_end:
-                        ordered = place.load_as(numbers.compared, field)
-                        place.store(field, numbers.number(ordered))
-                    else:
-                        place.store_as(neutral, field)
-                if at_the_end:
-                    rows = builder.trunc(builder.load(place.rows()), _I32)
-                    counts = words.splat(rows)
-                    others, nans = (place.load_as(counts.type, f) for f in (NUMBERS, NANS))
-                    for field, count in ((NUMBERS, builder.sub(counts, others)), (NANS, nans)):
-                        place.store(field, builder.sitofp(count, words.of(_F64)))
-                else:
-                    for field in range(S1, FIELDS):
-                        place.store(field, words.constant(words.of(_F64), 0.0))
+                write(words, numbers, Panel(words, arguments[1], loop.index, FIELDS))
             return context.get_dummy_value()
 
         return types.void(x, acc, types.int64), generate
@@ -216,7 +171,7 @@ def _rows(*, narrow: bool) -> Any:
             masked, checks = mask != types.none, omit != types.none
             words.read(
                 data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
-                lambda panel: _Sums(words, numbers, _Panel(words, sums, panel), checks=checks),
+                lambda panel: _Sums(words, numbers, Panel(words, sums, panel, FIELDS), checks=checks),
                 bytes_ if masked else None, narrow=narrow,
                 sweep=not (narrow or masked or checks) and isinstance(numbers, Plain),
             )  # fmt: skip
@@ -292,7 +247,7 @@ def _add_narrow_rows_plainly(
     _add_plainly(x, band, mask, omit, acc, narrow=True)
 
 
-begin: Any = _begin_plainly if JIT_OFF else _panels(at_the_end=False)
-finish: Any = _finish_plainly if JIT_OFF else _panels(at_the_end=True)
+begin: Any = _begin_plainly if JIT_OFF else _panels(_begin)
+finish: Any = _finish_plainly if JIT_OFF else _panels(_finish)
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)

@@ -6,6 +6,7 @@ data and summed at twice that. A call has at most `boxes.MOST_TILE_ROWS` rows an
 8-bit numbers stay within 16 bits (up to 257 rows), and a byte counts the rows.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
+from streamnorm.kernels.panels import Panel
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
@@ -26,39 +28,24 @@ __all__ = [
     "VALID",
     "add_narrow_rows",
     "add_rows",
+    "begin",
+    "finish",
 ]
 
-SUM, SQUARES, LOW, HIGH, VALID = range(5)
-FIELDS = 5
-"""Fields of `acc`: sum, sum of squares, smallest, largest, how many are valid."""
+SUM, SQUARES, LOW, HIGH, VALID, ROWS = range(6)
+FIELDS = 6
+"""Fields of `acc`: sum, sum of squares, smallest, largest, how many are valid; all int64. Between
+`begin` and `finish` they are as narrow as what they hold, squares those of even lanes first, VALID
+tells how many values are not, and ROWS, in the first lane, how many rows there were."""
 
 _BYTE = ir.IntType(8)
 _I64 = ir.IntType(64)
 
 
-class _Panel:
-    """The fields of one panel in memory, all int64."""
-
-    def __init__(self, words: Vectors, data: Any, panel: Any) -> None:
-        self.words = words
-        self.data = data
-        self.start = words.builder.mul(panel, _I64(FIELDS * words.width))
-
-    def replace(self, field: int, change: Any, value: Any) -> None:
-        words, builder = self.words, self.words.builder
-        index = builder.add(self.start, _I64(field * words.width))
-        vector = words.of(_I64)
-        wide = value if value.type == vector else builder.zext(value, vector)
-        words.store(change(words.load(self.data, index), wide), self.data, index)
-
-    def add(self, field: int, value: Any) -> None:
-        self.replace(field, self.words.builder.add, value)
-
-
 class _Sums:
     """What one call gathers in a panel, in registers, for data of `bits` bits."""
 
-    def __init__(self, words: Vectors, bits: int, flip: Any, place: _Panel) -> None:
+    def __init__(self, words: Vectors, bits: int, flip: Any, place: Panel) -> None:
         self.words = words
         self.place = place
         self.signs = words.splat(words.builder.trunc(flip, ir.IntType(bits)))
@@ -70,8 +57,8 @@ class _Sums:
         self.sum = words.variable(words.constant(short, 0))
         self.even = words.variable(words.constant(self.pairs, 0))
         self.odd = words.variable(words.constant(self.pairs, 0))
-        self.low = words.variable(words.constant(self.raw, 2**bits - 1))
-        self.high = words.variable(words.constant(self.raw, 0))
+        self.low = words.variable(place.load(self.raw, LOW))
+        self.high = words.variable(place.load(self.raw, HIGH))
         self.left_out = words.variable(words.constant(words.of(_BYTE), 0))
 
     def add(self, raw: Any, where: Where | None = None) -> None:
@@ -92,17 +79,55 @@ class _Sums:
         words.update(self.odd, lambda s: builder.add(s, builder.lshr(squares, shift)))
 
     def end(self, rows: Any) -> None:
-        words, builder, place = self.words, self.words.builder, self.place
-        half = words.width // 2
-        order = [k // 2 + half * (k % 2) for k in range(words.width)]
-        pattern = ir.Constant(words.of(ir.IntType(32)), order)
-        squares = builder.shuffle_vector(builder.load(self.even), builder.load(self.odd), pattern)
-        place.add(SUM, builder.load(self.sum))
-        place.add(SQUARES, squares)
-        place.replace(LOW, lambda v, low: words.smaller(low, v), builder.load(self.low))
-        place.replace(HIGH, lambda v, high: words.larger(high, v), builder.load(self.high))
-        left_out = builder.zext(builder.load(self.left_out), words.of(_I64))
-        place.add(VALID, builder.sub(words.splat(rows), left_out))
+        load, place = self.words.builder.load, self.place
+        place.count(load(self.sum), SUM, _sum_of(self.bits))
+        squares = self.words.shuffled(load(self.even), load(self.odd), range(self.words.width))
+        place.count(squares, SQUARES, _I64)
+        place.store(load(self.low), LOW)
+        place.store(load(self.high), HIGH)
+        place.count(load(self.left_out), VALID)
+        place.count_rows(rows, ROWS)
+
+
+def _sum_of(bits: int) -> Any:
+    """Return the type that holds a lane's sum over a box, of at most 2**20 values."""
+    return ir.IntType(32) if bits == 8 else _I64
+
+
+def _begin(words: Vectors, bits: int, place: Panel) -> None:
+    raw = words.of(ir.IntType(bits))
+    place.clear(range(FIELDS))
+    place.store(words.constant(raw, 2**bits - 1), LOW)
+
+
+def _finish(words: Vectors, bits: int, place: Panel) -> None:
+    builder, wide = words.builder, words.of(_I64)
+    raw = words.of(ir.IntType(bits))
+    for kind, field in ((words.of(_sum_of(bits)), SUM), (raw, LOW), (raw, HIGH)):
+        place.store(builder.zext(place.load(kind, field), wide), field)
+    others = builder.zext(place.load(words.of(ir.IntType(32)), VALID), wide)
+    place.store(builder.sub(place.rows(ROWS), others), VALID)
+    half = words.width // 2
+    order = [k // 2 + half * (k % 2) for k in range(words.width)]
+    squares = place.load(wide, SQUARES)
+    place.store(words.shuffled(squares, squares, order), SQUARES)
+
+
+def _panels(write: Callable[[Vectors, int, Panel], None]) -> Any:
+    """Build the intrinsic that clears all panels, or widens what they hold."""
+
+    @intrinsic
+    def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            bits = x.dtype.bitwidth
+            words = Vectors(context, builder, 8 * LINE // bits)
+            with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
+                write(words, bits, Panel(words, arguments[1], loop.index, FIELDS))
+            return context.get_dummy_value()
+
+        return types.void(x, acc, types.int64), generate
+
+    return turn_panels
 
 
 def _rows(*, narrow: bool) -> Any:
@@ -116,7 +141,7 @@ def _rows(*, narrow: bool) -> Any:
             words = Vectors(context, builder, 8 * LINE // bits)
             words.read(
                 data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
-                lambda panel: _Sums(words, bits, signs, _Panel(words, sums, panel)),
+                lambda panel: _Sums(words, bits, signs, Panel(words, sums, panel, FIELDS)),
                 None if mask == types.none else bytes_, narrow=narrow,
             )  # fmt: skip
             return context.get_dummy_value()
@@ -141,6 +166,17 @@ def _add_plainly(
         place[VALID] += valid.sum(0)
 
 
+def _begin_plainly(x: Array, acc: Array, panels: int) -> None:
+    """Make all panels those of no values."""
+    place = acc.reshape(-1, FIELDS, LINE // x.itemsize)
+    place[:] = 0
+    place[:, LOW] = np.iinfo(x.dtype).max
+
+
+def _finish_plainly(x: Array, acc: Array, panels: int) -> None:
+    """Turn all fields of all panels into int64."""
+
+
 def _add_rows_plainly(
     x: Array, flip: int, band: tuple[int, ...], mask: Array | None, omit: None, acc: Array
 ) -> None:
@@ -155,5 +191,7 @@ def _add_narrow_rows_plainly(
     _add_plainly(x, flip, band, mask, acc, narrow=True)
 
 
+begin: Any = _begin_plainly if JIT_OFF else _panels(_begin)
+finish: Any = _finish_plainly if JIT_OFF else _panels(_finish)
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)

@@ -21,6 +21,8 @@ from streamnorm.kernels.integer_rows import (
     VALID,
     add_narrow_rows,
     add_rows,
+    begin,
+    finish,
 )
 from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
 from streamnorm.partial import Partial
@@ -77,14 +79,13 @@ def measure_boxes(
         panels = box["panels"]
         channels = box["channels"]
         here = rows[box["row"], box["first"] : box["first"] + channels]
-        acc = np.zeros((panels * FIELDS, lanes), np.int64)
-        for panel in range(panels):
-            for lane in range(lanes):
-                acc[panel * FIELDS + LOW, lane] = top
+        acc = np.empty((panels * FIELDS, lanes), np.int64)
+        begin(pointer(x), pointer(acc), panels)
         _read(
             box, 0, box["lines"], lanes, x.itemsize, x.size, pointer(x), flip, pointer(mask), omit,
             pointer(acc),
         )  # fmt: skip
+        finish(pointer(x), pointer(acc), panels)
         sums = np.zeros((FIELDS, channels), np.int64)
         for c in range(channels):
             sums[LOW, c] = top

@@ -5,7 +5,7 @@ nor vectorises minima of floats. The row kernels therefore say their vectors the
 portable vector types: LLVM splits them into whatever the processor has.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -109,6 +109,12 @@ class Vectors:
         first = self.builder.insert_element(nothing, scalar, _WORD(0))
         zeros = ir.Constant(self.of(_WORD), [0] * self.width)
         return self.builder.shuffle_vector(first, nothing, zeros)
+
+    def shuffled(self, first: Any, second: Any, order: Iterable[int]) -> Any:
+        """Return the lanes of two vectors in a row that `order` names."""
+        lanes = list(order)
+        pattern = ir.Constant(self.of(_WORD, len(lanes)), lanes)
+        return self.builder.shuffle_vector(first, second, pattern)
 
     def variable(self, value: Any) -> Any:
         """Return a place for a vector, filled with `value`; LLVM keeps it in registers."""
