@@ -140,7 +140,7 @@ def _finish(words: Vectors, numbers: Plain | Halves, place: Panel) -> None:
 
 
 def _panels(write: Callable[[Vectors, Plain | Halves, Panel], None]) -> Any:
-    """Build the intrinsic that clears all panels, or turns what they hold into float64."""
+    """Build the intrinsic that clears all panels, or makes float64 of what they hold."""
 
     @intrinsic
     def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
@@ -169,9 +169,13 @@ def _rows(*, narrow: bool) -> Any:
             data, _, lines, bytes_, _, sums = arguments
             words, numbers = _words_of(context, builder, x.dtype)
             masked, checks = mask != types.none, omit != types.none
+
+            def gather(panel: Any) -> _Sums:
+                place = Panel(words, sums, panel, FIELDS)
+                return _Sums(words, numbers, place, checks=checks)
+
             words.read(
-                data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
-                lambda panel: _Sums(words, numbers, Panel(words, sums, panel, FIELDS), checks=checks),
+                data, Band(*cgutils.unpack_tuple(builder, lines)), gather,  # type: ignore[no-untyped-call]
                 bytes_ if masked else None, narrow=narrow,
                 sweep=not (narrow or masked or checks) and isinstance(numbers, Plain),
             )  # fmt: skip
