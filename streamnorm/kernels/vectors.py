@@ -116,6 +116,14 @@ class Vectors:
         pattern = ir.Constant(self.of(_WORD, len(lanes)), lanes)
         return self.builder.shuffle_vector(first, second, pattern)
 
+    def joined(self, parts: list[Any]) -> Any:
+        """Return vectors of equal types in a row, two or four of them."""
+        if len(parts) == 1:
+            return parts[0]
+        half = len(parts) // 2
+        first, second = self.joined(parts[:half]), self.joined(parts[half:])
+        return self.shuffled(first, second, range(2 * first.type.count))
+
     def variable(self, value: Any) -> Any:
         """Return a place for a vector, filled with `value`; LLVM keeps it in registers."""
         place = cgutils.alloca_once(self.builder, value.type)  # type: ignore[no-untyped-call]
