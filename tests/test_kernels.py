@@ -15,6 +15,7 @@ from streamnorm.boxes import MOST_TILE_ROWS
 from streamnorm.dtypes import precision_of
 from streamnorm.kernels import compiled, reference, stages
 from streamnorm.kernels.cpu import measure_block
+from streamnorm.kernels.float_rows import FIELDS
 from streamnorm.kernels.machine import JIT_OFF, LINE, pointer
 from streamnorm.moments import Moments
 from streamnorm.partial import PARTIAL
@@ -130,8 +131,28 @@ def test_a_wide_table_of_two_values_is_within_the_bound():
 
 FORMULAS = {
     f.__name__: f
-    for f in (stages._open_book, stages._judge, stages._recentre, stages._close, stages._sum_up)
+    for f in (
+        stages._open_book,
+        stages._begin_stage,
+        stages._judge,
+        stages._recentre,
+        stages._close,
+    )
 }
+
+
+def random_fields(rng, *shape):
+    values = rng.normal(size=shape) * 10.0 ** rng.integers(-9, 9, shape[-1])
+    odd = rng.random(shape) < 0.3
+    values[odd] = rng.choice([0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, 7.0], odd.sum())
+    return values
+
+
+def random_book(rng):
+    book = random_fields(rng, stages.BOOK, 16)
+    for field in (stages.NUMBERS, stages.COUNT, stages.MISSING):
+        book[field] = rng.integers(0, 9, 16)
+    return book
 
 
 @pytest.mark.skipif(JIT_OFF, reason="compares with what is compiled")
@@ -139,20 +160,13 @@ FORMULAS = {
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_formulas_over_channels_have_the_same_bits_in_numpy_and_compiled(name, seed):
-    rng = np.random.default_rng(seed)
-    book = rng.normal(size=(stages.BOOK, 16)) * 10.0 ** rng.integers(-9, 9, 16)
-    special = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e300, 7.0]
-    odd = rng.random(book.shape) < 0.3
-    book[odd] = rng.choice(special, odd.sum())
-    book[stages.NUMBERS] = rng.integers(0, 9, 16)
-    book[stages.COUNT] = rng.integers(0, 9, 16)
-    a = float(rng.integers(0, 2))
+    book = random_book(np.random.default_rng(seed))
     expected = book.copy()
     with np.errstate(all="ignore"):
-        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), a)
+        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), 0.0)
     for field, values in changed.items():
         expected[field] = values
-    flags = APPLY[name](book, a)
+    flags = APPLY[name](book, 0.0)
     np.testing.assert_array_equal(book, expected)
     assert flags == sum(int(condition.any()) << k for k, condition in enumerate(conditions))
 
@@ -167,11 +181,66 @@ def _apply(formula):
 
 APPLY = {
     "_open_book": _apply(stages.open_book),
+    "_begin_stage": _apply(stages.begin_stage),
     "_judge": _apply(stages.judge),
     "_recentre": _apply(stages.recentre),
     "_close": _apply(stages.close),
-    "_sum_up": _apply(stages.sum_up),
 }
+
+
+@pytest.mark.skipif(JIT_OFF, reason="compares with what is compiled")
+@given(seed=st.integers(0, 10_000), channels=st.integers(1, 16), policy=st.sampled_from([-1, 1]))
+@settings(max_examples=30, deadline=None)
+def test_a_box_is_summed_up_to_the_same_bits_in_numpy_and_compiled(seed, channels, policy):
+    book = random_book(np.random.default_rng(seed))
+    # More than all counts together, as a box has at least as many values.
+    given_values = policy * 20.0
+    rows = partial.empty(channels)
+    with np.errstate(all="ignore"):
+        made, (overflowed,) = stages._sum_up(
+            np.where, lambda field: book[field, :channels].copy(), given_values
+        )
+    assert _sum_up(book, given_values, rows) == int(overflowed.any())
+    for name, values in zip(PARTIAL.names, made, strict=True):
+        np.testing.assert_array_equal(rows[name], values)
+
+
+@numba.njit
+def _sum_up(book, values, rows):
+    return stages.sum_up(pointer(book), book.shape[1], values, pointer(rows), rows.size)
+
+
+@pytest.mark.skipif(JIT_OFF, reason="compares with what is compiled")
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_lanes_are_folded_to_the_same_bits_in_numpy_and_compiled(seed):
+    rng = np.random.default_rng(seed)
+    acc, book = random_fields(rng, 3, FIELDS, 8), random_book(rng)
+    book[stages.CENTRE] = rng.normal(size=16)
+    owners = rng.integers(-1, 16, (3, 8))
+    folded, shifts = book.copy(), acc.copy()
+    for panel, lane in zip(*np.nonzero(owners >= 0), strict=True):
+        own, channel = acc[panel, :, lane], folded[:, owners[panel, lane]]
+        with np.errstate(all="ignore"):
+            channel[stages.S1 : stages.ROWS] += own[stages.S1 : stages.ROWS]
+        channel[stages.LOW] = min(channel[stages.LOW], own[stages.LOW])
+        channel[stages.HIGH] = max(channel[stages.HIGH], own[stages.HIGH])
+        shifts[panel, stages.SHIFT, lane] = book[stages.CENTRE, owners[panel, lane]]
+    before = book.copy()
+    _shift_and_fold(acc, owners, book)
+    np.testing.assert_array_equal(book, folded)
+    np.testing.assert_array_equal(acc[:, 1:], shifts[:, 1:])
+    owned = owners >= 0
+    np.testing.assert_array_equal(acc[:, stages.SHIFT][owned], shifts[:, stages.SHIFT][owned])
+    assert np.isin(acc[:, stages.SHIFT][~owned], before[stages.CENTRE]).all()
+
+
+@numba.njit
+def _shift_and_fold(acc, owners, book):
+    panels, _, lanes = acc.shape
+    width = book.shape[1]
+    stages.set_shift(pointer(acc), panels, lanes, pointer(owners), pointer(book), width)
+    stages.fold(pointer(acc), panels, lanes, pointer(owners), pointer(book), width)
 
 
 @pytest.mark.parametrize(

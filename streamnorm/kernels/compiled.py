@@ -5,8 +5,9 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from streamnorm.kernels.traced import traced
-from streamnorm.partial import Partial, mean_formula, pair_formula
+from streamnorm.kernels.loops import in_a_tree, over_records
+from streamnorm.kernels.machine import pointer
+from streamnorm.partial import PARTIAL, Partial, mean_formula, pair_formula
 
 __all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree"]
 
@@ -45,38 +46,21 @@ def jit_inner(function: _F) -> _F:
     return cast("_F", numba.njit(function, forceinline=True, **_OPTIONS_OF_PARTS))
 
 
-_merge_pair = traced(lambda select: pair_formula(select, mean_formula(select)))
+def _pair(select: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    return pair_formula(select, mean_formula(select))
 
 
-def _merge_into(total: Partial, rows: Partial) -> None:
-    """Merge `rows` into `total` in place, ``total + rows``, both of shape (C,)."""
-    for c in range(total.size):
-        a = total[c]
-        b = rows[c]
-        n, mean, m2, lo, hi, om = _merge_pair(
-            a["count"], a["mean"], a["m2"], a["minimum"], a["maximum"], a["omitted"],
-            b["count"], b["mean"], b["m2"], b["minimum"], b["maximum"], b["omitted"],
-        )  # fmt: skip
-        a["count"] = n
-        a["mean"] = mean
-        a["m2"] = m2
-        a["minimum"] = lo
-        a["maximum"] = hi
-        a["omitted"] = om
+merge_tree = in_a_tree(_pair, PARTIAL)
+_merge_records = over_records(_pair, PARTIAL)
 
 
-merge_into = jit(_merge_into)
-_merge_part = jit_part(_merge_into)
-
-
-def _merge_tree(rows: Partial) -> None:
+@jit
+def merge_rows(rows: Partial) -> None:
     """Merge the rows of shape (P, C) into the first, in the tree of `partial.merge_tree`."""
-    stride = 1
-    while stride < len(rows):
-        for i in range(0, len(rows) - stride, 2 * stride):
-            _merge_part(rows[i], rows[i + stride])
-        stride *= 2
+    merge_tree(pointer(rows), *rows.shape)
 
 
-merge_rows = jit(_merge_tree)
-merge_tree = jit_part(_merge_tree)
+@jit
+def merge_into(total: Partial, rows: Partial) -> None:
+    """Merge `rows` into `total` in place, ``total + rows``, both contiguous and of shape (C,)."""
+    _merge_records(pointer(total), pointer(rows), total.size)

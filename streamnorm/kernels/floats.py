@@ -77,7 +77,7 @@ def measure_boxes(
         here = rows[box["row"], first : first + channels]
         if again and here[0]["count"] >= 0:
             continue
-        lane_owners = owners[box["owners"] :]
+        lane_owners = pointer(owners[box["owners"] :])
         panels = box["panels"]
         width = (channels + stages.LANES - 1) // stages.LANES * stages.LANES
         # All of one kind, so that Numba compiles one way to make them.
@@ -93,14 +93,15 @@ def measure_boxes(
             stop = stop if stop < lines else lines
             # Read again at most once, around its own mean.
             for _ in range(2):
-                stages.set_shift(acc, lane_owners, book)
+                stages.set_shift(pointer(acc), panels, lanes, lane_owners, pointer(book), width)
                 begin(pointer(x), pointer(acc), panels)
                 _read(
                     box, start, stop, lanes, x.itemsize, x.size, pointer(x), flip, pointer(mask),
                     omit, pointer(acc),
                 )  # fmt: skip
                 finish(pointer(x), pointer(acc), panels)
-                stages.fold(acc, lane_owners, book)
+                stages.begin_stage(pointer(book), width, 0.0)
+                stages.fold(pointer(acc), panels, lanes, lane_owners, pointer(book), width)
                 flags = stages.judge(pointer(book), width, 0.0)
                 if (omit is None and flags & stages.NOT_FINITE) or not flags & stages.CANCELLED:
                     break
@@ -114,14 +115,15 @@ def measure_boxes(
             here[0]["count"] = -1
             turn[OPEN] = 1
         else:
-            left_out = 1.0 if omit is not None and omit else 0.0
-            if stages.sum_up(pointer(book), width, left_out):
+            given = np.float64(box["each"])
+            if omit is not None and omit:
+                given = -given
+            if stages.sum_up(pointer(book), width, given, pointer(here), channels):
                 turn[OVERFLOWED] = 1
-            stages.write(book, box["each"], here)
     if not helping:
         clear(desk)
         if omit is not None or turn[OPEN] == 0:
-            merge_tree(rows)
+            merge_tree(pointer(rows), *rows.shape)
 
 
 @jit

@@ -103,7 +103,7 @@ def measure_boxes(
             _write(here[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
     if not helping:
         clear(desk)
-        merge_tree(rows)
+        merge_tree(pointer(rows), *rows.shape)
 
 
 @jit

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.arrays import Array
-from streamnorm.kernels.compiled import jit_part
 from streamnorm.kernels.float_rows import (
     FIELDS,
     HIGH,
@@ -27,8 +25,8 @@ from streamnorm.kernels.float_rows import (
     S2,
     SHIFT,
 )
-from streamnorm.kernels.traced import LANES, over_channels
-from streamnorm.partial import Partial, mean_formula
+from streamnorm.kernels.loops import LANES, into_records, over_channels, over_lanes
+from streamnorm.partial import PARTIAL, mean_formula
 
 __all__ = [
     "BOOK",
@@ -36,6 +34,7 @@ __all__ = [
     "GROWTH",
     "LANES",
     "NOT_FINITE",
+    "begin_stage",
     "close",
     "fold",
     "judge",
@@ -43,7 +42,6 @@ __all__ = [
     "recentre",
     "set_shift",
     "sum_up",
-    "write",
 ]
 
 GROWTH = 4
@@ -60,6 +58,7 @@ HUGE = 2.0**500
 Select = Callable[[Any, Any, Any], Any]
 Fields = Callable[[int], Any]
 Changes = tuple[dict[int, Any], list[Any]]
+Exchange = tuple[dict[int, Any], dict[int, Any]]
 
 
 def _open_book(select: Select, get: Fields, _: Any) -> Changes:
@@ -115,15 +114,18 @@ def _close(select: Select, get: Fields, _: Any) -> Changes:
     }, []
 
 
-def _sum_up(select: Select, get: Fields, omit: Any) -> Changes:
-    """Decide what NaN and infinities do to the result, and whether squares overflowed."""
+def _sum_up(select: Select, get: Fields, given: Any) -> tuple[list[Any], list[Any]]:
+    """Decide what NaN and infinities do to the result, and whether squares overflowed.
+
+    `given` is how many values of each channel there are; negative if NaN are to be left out.
+    """
     count, lo, hi, mean, m2 = (get(field) for field in (COUNT, LEAST, MOST, MEAN, M2))
     infinite = (lo == -np.inf) | (hi == np.inf)
     # One infinity is the mean, both make it NaN.
     both = select(lo == -np.inf, lo, 0.0) + select(hi == np.inf, hi, 0.0)
     mean = select(infinite, both, mean)
     m2 = select(infinite, np.nan, m2)
-    nan = (get(MISSING) > 0.0) & (omit == 0.0)
+    nan = (get(MISSING) > 0.0) & (given > 0.0)
     count = select(nan, count + get(MISSING), count)
     unknown = nan | (count == 0.0)
     mean, lo, hi = (select(unknown, np.nan, value) for value in (mean, lo, hi))
@@ -131,59 +133,35 @@ def _sum_up(select: Select, get: Fields, omit: Any) -> Changes:
     # A mean that cannot stand in for an infinity of another box; m2 tells that it is wrong.
     overflowed = (lo - lo == 0.0) & (hi - hi == 0.0) & (m2 - m2 != 0.0)
     mean = select(overflowed, lo, mean)
+    omitted = select(given > 0.0, given, given * -1.0) - count
     # -0.0 is stored as 0.0.
-    return {COUNT: count, MEAN: mean + 0.0, M2: m2, LEAST: lo + 0.0, MOST: hi + 0.0}, [overflowed]
+    return [count, mean + 0.0, m2, lo + 0.0, hi + 0.0, omitted], [overflowed]
+
+
+def _set_shift(select: Select, lane: Fields, channel: Fields) -> Exchange:
+    """Give every lane its channel's shift."""
+    return {SHIFT: channel(CENTRE)}, {}
+
+
+def _begin_stage(select: Select, get: Fields, _: Any) -> Changes:
+    """Nothing gathered so far, around the shift that the lanes have."""
+    sums: dict[int, Any] = dict.fromkeys(range(S1, ROWS), 0.0)
+    return sums | {SHIFT: get(CENTRE), LOW: np.inf, HIGH: -np.inf}, []
+
+
+def _fold(select: Select, lane: Fields, channel: Fields) -> Exchange:
+    """Add up the lanes of each channel, all around the same shift."""
+    lo, hi = lane(LOW), lane(HIGH)
+    folded = {field: channel(field) + lane(field) for field in range(S1, ROWS)}
+    low = select(lo < channel(LOW), lo, channel(LOW))
+    return {}, folded | {LOW: low, HIGH: select(hi > channel(HIGH), hi, channel(HIGH))}
 
 
 open_book = over_channels(_open_book)
+set_shift = over_lanes(_set_shift, FIELDS)
+begin_stage = over_channels(_begin_stage)
+fold = over_lanes(_fold, FIELDS)
 judge = over_channels(_judge)
 recentre = over_channels(_recentre)
 close = over_channels(_close)
-sum_up = over_channels(_sum_up)
-
-
-@jit_part
-def set_shift(acc: Array, owners: Array, book: Array) -> None:
-    """Give every lane its channel's shift."""
-    lanes = acc.shape[1]
-    for panel in range(acc.shape[0] // FIELDS):
-        for lane in range(lanes):
-            c = owners[panel * lanes + lane]
-            acc[panel * FIELDS + SHIFT, lane] = book[CENTRE, c] if c >= 0 else 0.0
-
-
-@jit_part
-def fold(acc: Array, owners: Array, book: Array) -> None:
-    """Add up the lanes of each channel, all around the same shift."""
-    for c in range(book.shape[1]):
-        book[SHIFT, c] = book[CENTRE, c]
-        book[LOW, c] = np.inf
-        book[HIGH, c] = -np.inf
-        for field in range(S1, ROWS):
-            book[field, c] = 0.0
-    lanes = acc.shape[1]
-    for panel in range(acc.shape[0] // FIELDS):
-        here = panel * FIELDS
-        for lane in range(lanes):
-            c = owners[panel * lanes + lane]
-            if c >= 0:
-                if acc[here + LOW, lane] < book[LOW, c]:
-                    book[LOW, c] = acc[here + LOW, lane]
-                if acc[here + HIGH, lane] > book[HIGH, c]:
-                    book[HIGH, c] = acc[here + HIGH, lane]
-                for field in range(S1, ROWS):
-                    book[field, c] += acc[here + field, lane]
-
-
-@jit_part
-def write(book: Array, total: int, rows: Partial) -> None:
-    """Write what was summed up to the rows of a box."""
-    for c in range(rows.size):
-        row = rows[c]
-        count = np.int64(book[COUNT, c])
-        row["count"] = count
-        row["mean"] = book[MEAN, c]
-        row["m2"] = book[M2, c]
-        row["minimum"] = book[LEAST, c]
-        row["maximum"] = book[MOST, c]
-        row["omitted"] = total - count
+sum_up = into_records(_sum_up, PARTIAL)

@@ -2,29 +2,23 @@
 
 A formula is a plain Python function of numbers that are added, compared and chosen between by a
 ``select(condition, if_true, if_false)``. Under NumPy the numbers are arrays; here they are scalars
-or vectors of eight lanes of the function that Numba is writing, and each operation writes one
-instruction. So a formula stands once, and costs a few milliseconds to compile.
+or vectors of the function that Numba is writing, and each operation writes one instruction. So a
+formula stands once, and costs a few milliseconds to compile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import cgutils
 
-from streamnorm.arrays import Array
-from streamnorm.kernels.machine import JIT_OFF
+__all__ = ["Fields", "Flags", "Number", "Record", "choose", "constant", "select"]
 
-__all__ = ["LANES", "over_channels", "traced"]
-
-LANES = 8
 _F64 = ir.DoubleType()
 _I64 = ir.IntType(64)
 
 
-class _Number:
+class Number:
     """An integer, a float64, a condition, or a vector of them, in the function being written."""
 
     def __init__(self, builder: Any, value: Any) -> None:
@@ -33,164 +27,150 @@ class _Number:
 
     def like(self, other: Any) -> Any:
         """Return another number, or a Python one, as one of this type."""
-        if isinstance(other, _Number):
+        if isinstance(other, Number):
             return other.value
-        return _constant(self.value.type, other)
+        return constant(self.value.type, other)
 
     def _element(self) -> Any:
         return getattr(self.value.type, "element", self.value.type)
 
-    def _apply(self, floats: str, integers: str, other: Any) -> "_Number":
+    def _apply(self, floats: str, integers: str, other: Any) -> "Number":
         name = floats if self._element() == _F64 else integers
-        return _Number(self.builder, getattr(self.builder, name)(self.value, self.like(other)))
+        return Number(self.builder, getattr(self.builder, name)(self.value, self.like(other)))
 
-    def _compare(self, sign: str, other: Any) -> "_Number":
+    def _compare(self, sign: str, other: Any) -> "Number":
         unordered = sign == "!="
         if self._element() != _F64:
             compare = self.builder.icmp_signed
         else:
             compare = self.builder.fcmp_unordered if unordered else self.builder.fcmp_ordered
-        return _Number(self.builder, compare(sign, self.value, self.like(other)))
+        return Number(self.builder, compare(sign, self.value, self.like(other)))
 
-    def __add__(self, other: Any) -> "_Number":
+    def __add__(self, other: Any) -> "Number":
         return self._apply("fadd", "add", other)
 
-    def __sub__(self, other: Any) -> "_Number":
+    def __sub__(self, other: Any) -> "Number":
         return self._apply("fsub", "sub", other)
 
-    def __mul__(self, other: Any) -> "_Number":
+    def __mul__(self, other: Any) -> "Number":
         if isinstance(other, float) and self._element() != _F64:
             as_float = self.builder.sitofp(self.value, _F64)
-            return _Number(self.builder, as_float) * other
+            return Number(self.builder, as_float) * other
         return self._apply("fmul", "mul", other)
 
-    def __truediv__(self, other: Any) -> "_Number":
-        return _Number(self.builder, self.builder.fdiv(self.value, self.like(other)))
+    def __truediv__(self, other: Any) -> "Number":
+        return Number(self.builder, self.builder.fdiv(self.value, self.like(other)))
 
-    def __and__(self, other: Any) -> "_Number":
+    def __and__(self, other: Any) -> "Number":
         return self._apply("and_", "and_", other)
 
-    def __or__(self, other: Any) -> "_Number":
+    def __or__(self, other: Any) -> "Number":
         return self._apply("or_", "or_", other)
 
-    def __eq__(self, other: object) -> "_Number":  # type: ignore[override]
+    def __eq__(self, other: object) -> "Number":  # type: ignore[override]
         return self._compare("==", other)
 
-    def __ne__(self, other: object) -> "_Number":  # type: ignore[override]
+    def __ne__(self, other: object) -> "Number":  # type: ignore[override]
         return self._compare("!=", other)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __lt__(self, other: Any) -> "_Number":
+    def __lt__(self, other: Any) -> "Number":
         return self._compare("<", other)
 
-    def __le__(self, other: Any) -> "_Number":
+    def __le__(self, other: Any) -> "Number":
         return self._compare("<=", other)
 
-    def __gt__(self, other: Any) -> "_Number":
+    def __gt__(self, other: Any) -> "Number":
         return self._compare(">", other)
 
-    def __ge__(self, other: Any) -> "_Number":
+    def __ge__(self, other: Any) -> "Number":
         return self._compare(">=", other)
 
 
-def _constant(kind: Any, value: Any) -> Any:
+def constant(kind: Any, value: Any) -> Any:
+    """Return `value` as one of an LLVM type, in every lane."""
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
-def _select(condition: _Number, if_true: Any, if_false: Any) -> _Number:
-    number = if_true if isinstance(if_true, _Number) else if_false
+def select(condition: Number, if_true: Any, if_false: Any) -> Number:
+    """Write the choice of one of two numbers, of which one may be a Python number."""
+    number = if_true if isinstance(if_true, Number) else if_false
     chosen = number.builder.select(condition.value, number.like(if_true), number.like(if_false))
-    return _Number(number.builder, chosen)
+    return Number(number.builder, chosen)
 
 
-def _choose(condition: Any, if_true: Any, if_false: Any) -> Any:
+def choose(condition: Any, if_true: Any, if_false: Any) -> Any:
+    """Choose one of two numbers: what `select` writes, in interpreted code."""
     return if_true if condition else if_false
 
 
-def traced(build: Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]) -> Any:
-    """Compile a formula of scalars: ``build(select)`` gives it; it gives a tuple."""
-    if JIT_OFF:
-        return build(_choose)
-    formula = build(_select)
+class Flags:
+    """Conditions of which one wants to know whether they ever held."""
 
-    @intrinsic
-    def call(_: Any, *numbers: Any) -> Any:
-        # They come as one tuple; so do results, whose types a trial tells.
-        given = types.Tuple(numbers)  # type: ignore[no-untyped-call]
-        kinds = [_F64 if kind == types.float64 else _I64 for kind in numbers]
-        nowhere = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "trial")
-        trial = ir.IRBuilder(nowhere.append_basic_block())
-        results = formula(*(_Number(trial, ir.Constant(kind, ir.Undefined)) for kind in kinds))
-        made = [types.float64 if r.value.type == _F64 else types.int64 for r in results]
-        result = types.Tuple(made)  # type: ignore[no-untyped-call]
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.place = cgutils.alloca_once_value(builder, _I64(0))  # type: ignore[no-untyped-call]
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            values = cgutils.unpack_tuple(builder, arguments[0])  # type: ignore[no-untyped-call]
-            traced = formula(*(_Number(builder, value) for value in values))
-            return context.make_tuple(builder, result, [number.value for number in traced])
+    def note(self, conditions: list[Number]) -> None:
+        """Write that those which hold, in any lane, have held."""
+        builder = self.builder
+        for k, condition in enumerate(conditions):
+            held = condition.value
+            if isinstance(held.type, ir.VectorType):
+                lanes = builder.bitcast(held, ir.IntType(held.type.count))
+                held = builder.icmp_unsigned("!=", lanes, lanes.type(0))
+            bit = builder.shl(builder.zext(held, _I64), _I64(k))
+            builder.store(builder.or_(builder.load(self.place), bit), self.place)
 
-        return result(given), generate
-
-    return call
+    def value(self) -> Any:
+        """Return an integer, bit k of which tells of the condition k."""
+        return self.builder.load(self.place)
 
 
-def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> Any:
-    """Compile ``formula(select, fields, a)`` into a loop over the channels of a book.
+class Fields:
+    """Numbers in memory, each at ``place(field)``."""
 
-    A book is a pointer to fields of float64, shape (fields, width), where `width` is a multiple of
-    `LANES`; `fields` is a function that gives a field by its number, `a` is a scalar. The formula
-    gives the fields that it changes, and conditions. The compiled function takes the book, its
-    width and `a`, and gives an integer, bit k of which says whether condition k holds in any
-    channel.
-    """
+    def __init__(self, builder: Any, place: Callable[[int], Any]) -> None:
+        self.builder = builder
+        self.place = place
 
-    @intrinsic
-    def apply(_: Any, book: Any, width: Any, a: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, width, scalar = arguments
-            vector = ir.VectorType(_F64, LANES)
-            flags = cgutils.alloca_once_value(builder, _I64(0))  # type: ignore[no-untyped-call]
-            a = _Number(builder, _splat(builder, scalar, vector))
-            groups = builder.udiv(width, _I64(LANES))
-            with cgutils.for_range(builder, groups, intp=_I64) as loop:
-                column = builder.mul(loop.index, _I64(LANES))
+    def __call__(self, field: int) -> Number:
+        """Load the number of a field."""
+        return Number(self.builder, self.builder.load(self.place(field), align=8))
 
-                def place(field: int) -> Any:
-                    index = builder.add(builder.mul(width, _I64(field)), column)
-                    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-
-                def fields(field: int) -> _Number:
-                    return _Number(builder, builder.load(place(field), align=8))
-
-                changed, conditions = formula(_select, fields, a)
-                for field, number in changed.items():
-                    value = (
-                        number.value if isinstance(number, _Number) else _constant(vector, number)
-                    )
-                    builder.store(value, place(field), align=8)
-                for k, condition in enumerate(conditions):
-                    lanes = builder.bitcast(condition.value, ir.IntType(LANES))
-                    some = builder.zext(builder.icmp_unsigned("!=", lanes, lanes.type(0)), _I64)
-                    bit = builder.shl(some, _I64(k))
-                    builder.store(builder.or_(builder.load(flags), bit), flags)
-            return builder.load(flags)
-
-        return types.int64(book, types.int64, types.float64), generate
-
-    def apply_plainly(book: Array, width: int, a: float) -> int:
-        table = book.reshape(-1, width)
-        with np.errstate(all="ignore"):
-            changed, conditions = formula(np.where, lambda field: table[field].copy(), a)
-        for field, values in changed.items():
-            table[field] = values
-        return sum(int(np.any(condition)) << k for k, condition in enumerate(conditions))
-
-    return apply_plainly if JIT_OFF else apply
+    def store(self, changed: dict[int, Any]) -> None:
+        """Store the numbers of some fields."""
+        for field, number in changed.items():
+            place = self.place(field)
+            known = isinstance(number, Number)
+            value = number.value if known else constant(place.type.pointee, number)
+            self.builder.store(value, place, align=8)
 
 
-def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
-    value = ir.Constant(vector, ir.Undefined)
-    for lane in range(LANES):
-        value = builder.insert_element(value, scalar, ir.IntType(32)(lane))
-    return value
+class Record:
+    """A record in memory; of each of its fields one knows whether it is an integer."""
+
+    def __init__(
+        self, builder: Any, records: Any, index: Any, fields: list[tuple[int, bool]]
+    ) -> None:
+        self.builder = builder
+        words = builder.bitcast(records, _I64.as_pointer())
+        first = builder.mul(index, _I64(len(fields)))
+        self.places = []
+        for field, whole in fields:
+            word = builder.gep(words, [builder.add(first, _I64(field))])
+            kind = _I64 if whole else _F64
+            self.places.append(builder.bitcast(word, kind.as_pointer()))
+
+    def load(self) -> list[Number]:
+        """Load all fields."""
+        return [Number(self.builder, self.builder.load(place)) for place in self.places]
+
+    def store(self, numbers: Iterable[Number]) -> None:
+        """Store all fields; of floats for integers, the integers that they are."""
+        for number, place in zip(numbers, self.places, strict=True):
+            value = number.value
+            if value.type != place.type.pointee:
+                value = self.builder.fptosi(value, place.type.pointee)
+            self.builder.store(value, place)
