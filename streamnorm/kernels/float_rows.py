@@ -11,6 +11,7 @@ order written.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,11 @@ class _Sums:
 
     Values that count are taken to be numbers, or if it `checks` may be NaN, which are counted. An
     infinity is a number like others: the extremes tell of it, and nobody asks for the sums then.
+    If `some` then some values of most rows do not count.
     """
 
     def __init__(
-        self, words: Vectors, numbers: Plain | Halves, place: Panel, *, checks: bool
+        self, words: Vectors, numbers: Plain | Halves, place: Panel, *, some: bool, checks: bool
     ) -> None:
         self.words = words
         self.numbers = numbers
@@ -74,7 +76,7 @@ class _Sums:
         self.high = words.variable(place.load(numbers.compared, HIGH))
         # In bytes, which the rows of one call do not overflow.
         none = words.constant(words.of(_BYTE), 0)
-        self.left_out = words.variable(none)
+        self.left_out = words.variable(none) if some or checks else None
         self.counted = words.variable(none) if checks else None
 
     def add(self, raw: Any, where: Where | None = None) -> None:
@@ -82,7 +84,7 @@ class _Sums:
         lanes = None
         if where is not None:
             lanes = where.lanes
-            self.words.update(self.left_out, lambda n: builder.add(n, where.others))
+            self.leave_out(where.others)
         if self.counted is not None:
             number = self.numbers.is_number(raw)
             lanes = number if lanes is None else builder.and_(lanes, number)
@@ -90,6 +92,12 @@ class _Sums:
             self.words.update(self.counted, lambda n: builder.sub(n, less))
         self.add_deviations(raw, lanes)
         self.add_extremes(raw, lanes)
+
+    def leave_out(self, others: Any) -> None:
+        if self.left_out is None:
+            self.place.count(others, NUMBERS)
+        else:
+            self.words.update(self.left_out, partial(self.words.builder.add, others))
 
     def add_deviations(self, raw: Any, where: Any) -> None:
         words, builder = self.words, self.words.builder
@@ -113,6 +121,8 @@ class _Sums:
         place.store(builder.load(self.low), LOW)
         place.store(builder.load(self.high), HIGH)
         place.count_rows(rows, ROWS)
+        if self.left_out is None:
+            return
         others = builder.load(self.left_out)
         if self.counted is not None:
             every = self.words.splat(builder.trunc(rows, _BYTE))
@@ -172,7 +182,7 @@ def _rows(*, narrow: bool) -> Any:
 
             def gather(panel: Any) -> _Sums:
                 place = Panel(words, sums, panel, FIELDS)
-                return _Sums(words, numbers, place, checks=checks)
+                return _Sums(words, numbers, place, some=narrow or masked, checks=checks)
 
             words.read(
                 data, Band(*cgutils.unpack_tuple(builder, lines)), gather,  # type: ignore[no-untyped-call]

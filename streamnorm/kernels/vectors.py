@@ -249,15 +249,10 @@ class Vectors:
         So the processor sees one stream, and not one per row.
         """
         builder = self.builder
-        place = self.variable(builder.add(band.at, band.ahead))
-        # To divide takes as long as to read a row: not for nothing in short bands.
-        with builder.if_then(builder.icmp_signed(">", panel, _INDEX(0))):
-            line = builder.mul(panel, band.rows)
-            column = builder.mul(builder.urem(line, band.panels), _INDEX(self.width))
-            row = builder.mul(builder.udiv(line, band.panels), band.step)
-            there = builder.add(builder.load(place), builder.add(row, column))
-            builder.store(there, place)
-        return builder.load(place)
+        line = builder.mul(panel, band.rows)
+        column = builder.mul(builder.urem(line, band.panels), _INDEX(self.width))
+        row = builder.mul(builder.udiv(line, band.panels), band.step)
+        return builder.add(builder.add(band.at, band.ahead), builder.add(row, column))
 
     def _row(self, data: Any, index: Any, size: Any) -> Any:
         """Load a row; where a `size` is given, no more than that, and zeros behind it."""
