@@ -24,7 +24,9 @@ from streamnorm.partial import Partial
 __all__ = ["Accumulator", "Stack"]
 
 _MOST_WAITING = 32
+"""Parts that wait: a merge among many costs 1 µs, by itself after a large batch up to six."""
 _MOST_WAITING_CHANNELS = 4096
+"""Their channels together: 200 KB of memory."""
 
 
 @cache
@@ -71,13 +73,14 @@ class Stack:
 
     @property
     def _entries(self) -> list[tuple[int, Partial]]:
+        """All that the tree holds, with what waited for it."""
         self._enter_waiting()
         return self._entered
 
     def _enter_waiting(self) -> None:
-        for rows in self._waiting:
-            self._enter(rows)
-        self._waiting.clear()
+        # One by one: whatever interrupts this, none that was entered waits any longer.
+        while self._waiting:
+            self._enter(self._waiting.pop(0))
 
     def _enter(self, rows: Partial) -> None:
         merge_into = _merge_into()

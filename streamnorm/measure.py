@@ -77,7 +77,9 @@ def measure(
     """
     check_nan_policy(nan_policy)
     done = measure_partial(batch, channel_axis, nan_policy, mask, _threads.resolve(threads))
-    return Moments.of_partial(done.rows, meta_of(done.channel_shape))
+    # A value is kept, perhaps one of millions: not with the memory of its array's boxes.
+    rows = done.rows if done.rows.base is None else done.rows.copy()
+    return Moments.of_partial(rows, meta_of(done.channel_shape))
 
 
 class Measured(NamedTuple):

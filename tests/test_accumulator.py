@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamnorm as sn
+from streamnorm import accumulator as fold
+from streamnorm import partial
 
 
 def filled(batches=5):
@@ -105,6 +107,29 @@ def test_threads_that_share_one_lose_nothing():
         thread.join()
     assert accumulator.moments.count.tolist() == [8 * 200 * 3]
     np.testing.assert_allclose(accumulator.moments.mean, [3.5], rtol=1e-13)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 1000, 5000])
+def test_few_parts_wait_for_the_merge_tree_and_none_of_very_many_channels(channels):
+    stack = fold.Stack()
+    for _ in range(100):
+        stack.push(partial.empty(channels), some=True)
+        assert len(stack._waiting) < 32
+        assert len(stack._waiting) * channels <= 4096
+
+
+def test_what_an_interruption_leaves_is_not_counted_twice(monkeypatch):
+    interrupted = filled(11)
+    merge_into = fold._merge_into()
+
+    def stop(total, rows):
+        monkeypatch.setattr(fold, "_merge_into", lambda: merge_into)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fold, "_merge_into", lambda: stop)
+    with pytest.raises(KeyboardInterrupt):
+        _ = interrupted.moments
+    assert (interrupted.moments.count <= filled(11).moments.count).all()
 
 
 @given(st.integers(0, 70))

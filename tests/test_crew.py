@@ -44,6 +44,16 @@ def test_hundreds_of_jobs_in_a_row_have_the_bits_of_one_thread():
         assert all(sn.measure(values, threads=threads) == alone for _ in range(40))
 
 
+@pytest.mark.parametrize("policy", ["propagate", "omit"])
+def test_masked_jobs_have_the_bits_of_one_thread(policy):
+    for values, threads in arrays(8, seed=3):
+        mask = np.random.default_rng(0).random(values.shape) < 0.8
+        given = {"mask": mask, "nan_policy": policy}
+        alone = sn.measure(values, threads=1, **given)
+        assert (alone.omitted >= (~mask).sum(0)).all()
+        assert all(sn.measure(values, threads=threads, **given) == alone for _ in range(10))
+
+
 def test_callers_at_the_same_time_get_their_own_results():
     work = list(arrays(4, seed=2))
     truth = [sn.measure(values, threads=1) for values, _ in work]

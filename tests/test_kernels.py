@@ -60,6 +60,21 @@ def test_kernels_agree_on_special_values(shape, omit, data):
     agree(*both(block, omit=omit), largest=9)
 
 
+@pytest.mark.parametrize("omit", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@given(data=st.data())
+def test_kernels_agree_on_special_values_inside_and_outside_of_a_mask(shape, omit, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    offset = data.draw(st.sampled_from([0, 50]))
+    dtype = data.draw(st.sampled_from(["float16", "float32", "float64"]))
+    block = rng.normal(offset, 1, shape).astype(dtype)
+    where = rng.random(shape) < data.draw(st.sampled_from([0, 0.001, 0.5]))
+    special = data.draw(st.sampled_from([[np.nan], [np.inf], [np.nan, np.inf, -np.inf]]))
+    block[where] = rng.choice(special, int(where.sum()))
+    mask = rng.random(shape) < data.draw(st.sampled_from([0.0, 0.1, 0.9, 1.0]))
+    agree(*both(block, mask, omit=omit), largest=offset + 9)
+
+
 @pytest.mark.parametrize("length", [1, 256, 4095, 4096, 3 * 4096 + 1])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16"])
 def test_tile_edges(dtype, length):
@@ -80,10 +95,11 @@ def test_values_whose_squares_overflow(scale, shape):
 HALVES = np.arange(2**16, dtype=np.uint16)
 
 
+@pytest.mark.parametrize("omit", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_every_float16_and_bfloat16_is_itself(name, masked):
-    """As a channel of its own, with and without counting: all bit patterns, special ones too."""
+def test_every_float16_and_bfloat16_is_itself(name, masked, omit):
+    """As a channel of its own, with and without a mask: all bit patterns, special ones too."""
     if name == "float16":
         block = numbers = HALVES.view(np.float16)
     else:
@@ -92,13 +108,15 @@ def test_every_float16_and_bfloat16_is_itself(name, masked):
         numbers = numbers.astype(np.float64)
     out = partial.empty(HALVES.size)
     valid = np.ones((1, HALVES.size, 1), bool) if masked else None
-    measure_block(block.reshape(1, -1, 1), valid, precision_of(name), False, out)
+    measure_block(block.reshape(1, -1, 1), valid, precision_of(name), omit, out)
     for field in ("mean", "minimum", "maximum"):
         np.testing.assert_array_equal(out[field], numbers)
         assert not np.signbit(out[field][out[field] == 0]).any()
-    finite = np.isfinite(numbers)
-    assert (out["m2"][finite] == 0).all() and np.isnan(out["m2"][~finite]).all()
-    assert (out["count"] == 1).all()
+    left_out = np.isnan(numbers) & omit
+    known = np.isfinite(numbers) | left_out
+    assert (out["m2"][known] == 0).all() and np.isnan(out["m2"][~known]).all()
+    np.testing.assert_array_equal(out["count"], ~left_out)
+    np.testing.assert_array_equal(out["omitted"], left_out)
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
@@ -141,6 +159,12 @@ FORMULAS = {
 }
 
 
+def assert_same_bits(a, b):
+    np.testing.assert_array_equal(a, b)
+    known = ~np.isnan(a)
+    np.testing.assert_array_equal(np.signbit(a[known]), np.signbit(b[known]))
+
+
 def random_fields(rng, *shape):
     values = rng.normal(size=shape) * 10.0 ** rng.integers(-9, 9, shape[-1])
     odd = rng.random(shape) < 0.3
@@ -163,18 +187,18 @@ def test_formulas_over_channels_have_the_same_bits_in_numpy_and_compiled(name, s
     book = random_book(np.random.default_rng(seed))
     expected = book.copy()
     with np.errstate(all="ignore"):
-        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy(), 0.0)
+        changed, conditions = FORMULAS[name](np.where, lambda field: book[field].copy())
     for field, values in changed.items():
         expected[field] = values
-    flags = APPLY[name](book, 0.0)
-    np.testing.assert_array_equal(book, expected)
+    flags = APPLY[name](book)
+    assert_same_bits(book, expected)
     assert flags == sum(int(condition.any()) << k for k, condition in enumerate(conditions))
 
 
 def _apply(formula):
     @numba.njit
-    def apply(book, a):
-        return formula(pointer(book), book.shape[1], a)
+    def apply(book):
+        return formula(pointer(book), book.shape[1])
 
     return apply
 
@@ -195,19 +219,20 @@ def test_a_box_is_summed_up_to_the_same_bits_in_numpy_and_compiled(seed, channel
     book = random_book(np.random.default_rng(seed))
     # More than all counts together, as a box has at least as many values.
     given_values = policy * 20.0
-    rows = partial.empty(channels)
+    rows = partial.empty(channels + 1)
     with np.errstate(all="ignore"):
         made, (overflowed,) = stages._sum_up(
             np.where, lambda field: book[field, :channels].copy(), given_values
         )
-    assert _sum_up(book, given_values, rows) == int(overflowed.any())
+    assert _sum_up(book, given_values, rows, channels) == int(overflowed.any())
     for name, values in zip(PARTIAL.names, made, strict=True):
-        np.testing.assert_array_equal(rows[name], values)
+        assert_same_bits(rows[name][:channels], values)
+    assert same_bits(rows[channels:], partial.empty(1))
 
 
 @numba.njit
-def _sum_up(book, values, rows):
-    return stages.sum_up(pointer(book), book.shape[1], values, pointer(rows), rows.size)
+def _sum_up(book, values, rows, channels):
+    return stages.sum_up(pointer(book), book.shape[1], values, pointer(rows), channels)
 
 
 @pytest.mark.skipif(JIT_OFF, reason="compares with what is compiled")
@@ -228,10 +253,10 @@ def test_lanes_are_folded_to_the_same_bits_in_numpy_and_compiled(seed):
         shifts[panel, stages.SHIFT, lane] = book[stages.CENTRE, owners[panel, lane]]
     before = book.copy()
     _shift_and_fold(acc, owners, book)
-    np.testing.assert_array_equal(book, folded)
-    np.testing.assert_array_equal(acc[:, 1:], shifts[:, 1:])
+    assert_same_bits(book, folded)
+    assert_same_bits(acc[:, 1:], shifts[:, 1:])
     owned = owners >= 0
-    np.testing.assert_array_equal(acc[:, stages.SHIFT][owned], shifts[:, stages.SHIFT][owned])
+    assert_same_bits(acc[:, stages.SHIFT][owned], shifts[:, stages.SHIFT][owned])
     assert np.isin(acc[:, stages.SHIFT][~owned], before[stages.CENTRE]).all()
 
 
@@ -252,6 +277,9 @@ def test_a_call_of_most_rows_and_a_tail_counts_and_sums_all(dtype, value):
     block = np.full((2, 2, MOST_TILE_ROWS * lanes + 1), value, dtype)
     every = np.ones(block.shape, bool)
     agree(*both(block, omit=True), largest=65535)
+    agree(*both(block, every, omit=True), largest=65535)
+    every[:, 1] = False
+    every[-1, 1, -1] = True
     agree(*both(block, every, omit=True), largest=65535)
 
 

@@ -56,7 +56,7 @@ _merge_records = over_records(_pair, PARTIAL)
 
 @jit
 def merge_rows(rows: Partial) -> None:
-    """Merge the rows of shape (P, C) into the first, in the tree of `partial.merge_tree`."""
+    """Merge contiguous rows, (P, C), into the first, in the tree of `partial.merge_tree`."""
     merge_tree(pointer(rows), *rows.shape)
 
 

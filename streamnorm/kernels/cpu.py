@@ -23,7 +23,7 @@ __all__ = ["measure_array", "measure_block"]
 _DOWN = 2.0**-600
 _UP = 2.0**600
 _LITTLE = 8192
-"""Bytes of results that may be kept although only the first row of them is needed."""
+"""Bytes of results that may be handed on although only the first row of them is needed."""
 _FEWEST_BOXES = 4
 """Below this many boxes handing work to other threads costs more than it saves."""
 
@@ -184,7 +184,9 @@ def _job(
     truth = None if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
     kernel = integers if precision.summed is Summed.INTEGERS else floats
     turn = np.zeros(TURN, np.int64)
-    return crew.Job(kernel, x, truth, cut.boxes, cut.owners, turn, precision.flip, None, rows)
+    return crew.Job(
+        kernel, x, truth, cut.boxes, cut.owners, turn, precision.flip, omit=None, rows=rows
+    )
 
 
 def _run(job: crew.Job, omit: bool, workers: int) -> None:

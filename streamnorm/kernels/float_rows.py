@@ -46,8 +46,8 @@ FIELDS = 8
 """Fields of `acc`: the shift; smallest and largest value; what is added up: ``x - shift`` and its
 square; how many values are numbers, how many NaN. Where an extreme is infinite, the sums mean
 nothing. Between `begin` and `finish` the extremes are of the type in which they are compared,
-counts are 32-bit integers, NUMBERS tells how many values are none, and ROWS, in the first lane, how
-many rows there were."""
+counts are 32-bit integers, NUMBERS tells how many values are no numbers or do not count, and ROWS,
+in the first lane, how many rows there were."""
 
 _BYTE = ir.IntType(8)
 _F64 = ir.DoubleType()
@@ -238,7 +238,7 @@ def _begin_plainly(x: Array, acc: Array, panels: int) -> None:
 
 
 def _finish_plainly(x: Array, acc: Array, panels: int) -> None:
-    """Turn the extremes of all panels into float64."""
+    """Do nothing: plain panels hold float64 all along."""
 
 
 def _add_rows_plainly(

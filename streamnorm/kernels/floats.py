@@ -66,7 +66,6 @@ def measure_boxes(
         Only measure boxes that nobody has taken yet; to merge is for whom the job belongs to.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), 0 if omit is None else int(omit))
-    again = omit is not None and turn[OPEN] != 0
     lanes = LINE // x.itemsize
     b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
@@ -75,7 +74,7 @@ def measure_boxes(
         channels = box["channels"]
         first = box["first"]
         here = rows[box["row"], first : first + channels]
-        if again and here[0]["count"] >= 0:
+        if omit is not None and here[0]["count"] >= 0:
             continue
         lane_owners = pointer(owners[box["owners"] :])
         panels = box["panels"]
@@ -83,7 +82,7 @@ def measure_boxes(
         # All of one kind, so that Numba compiles one way to make them.
         acc = np.empty((panels * FIELDS, lanes))
         book = np.empty((stages.BOOK, width))
-        stages.open_book(pointer(book), width, 0.0)
+        stages.open_book(pointer(book), width)
         # Not a literal, of which Numba would compile a version of its own.
         start: Any = np.int64(0)
         flags: Any = np.int64(0)
@@ -100,15 +99,15 @@ def measure_boxes(
                     omit, pointer(acc),
                 )  # fmt: skip
                 finish(pointer(x), pointer(acc), panels)
-                stages.begin_stage(pointer(book), width, 0.0)
+                stages.begin_stage(pointer(book), width)
                 stages.fold(pointer(acc), panels, lanes, lane_owners, pointer(book), width)
-                flags = stages.judge(pointer(book), width, 0.0)
+                flags = stages.judge(pointer(book), width)
                 if (omit is None and flags & stages.NOT_FINITE) or not flags & stages.CANCELLED:
                     break
-                stages.recentre(pointer(book), width, 0.0)
+                stages.recentre(pointer(book), width)
             if omit is None and flags & stages.NOT_FINITE:
                 break
-            stages.close(pointer(book), width, 0.0)
+            stages.close(pointer(book), width)
             start = stop
             stop = stages.GROWTH * stop
         if start < lines:

@@ -3,7 +3,7 @@
 All are read as unsigned: a signed integer with its highest bit flipped is the number plus half of
 the range, which the caller takes out of the sums again. Squares are taken at twice the width of the
 data and summed at twice that. A call has at most `boxes.MOST_TILE_ROWS` rows and one, 255: sums of
-8-bit numbers stay within 16 bits (up to 257 rows), and a byte counts the rows.
+8-bit numbers stay within 16 bits (up to 257 rows), and a byte counts what is left out.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,8 @@ class _Sums:
     def _squares(self) -> list[Any]:
         """Take the upper squares out of sums that hold both.
 
-        Those may have overflowed; the lower ones alone have not, so they are right modulo 2**bits.
+        Those may have overflowed; the lower ones alone have not, so what is left is right modulo
+        the word.
         """
         builder = self.words.builder
         parts = [builder.load(part) for part in self.squares]
@@ -209,7 +210,7 @@ def _begin_plainly(x: Array, acc: Array, panels: int) -> None:
 
 
 def _finish_plainly(x: Array, acc: Array, panels: int) -> None:
-    """Turn all fields of all panels into int64."""
+    """Do nothing: plain panels hold int64 all along."""
 
 
 def _add_rows_plainly(

@@ -27,22 +27,20 @@ Build = Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]
 
 
 def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> Any:
-    """Compile ``formula(select, fields, a)`` into a loop over the channels of a book.
+    """Compile ``formula(select, fields)`` into a loop over the channels of a book.
 
     A book is a pointer to fields of float64, shape (fields, width), where `width` is a multiple of
-    `LANES`; `fields` is a function that gives a field by its number, `a` is a scalar. The formula
-    gives the fields that it changes, and conditions. The compiled function takes the book, its
-    width and `a`, and gives an integer, bit k of which says whether condition k holds in any
-    channel.
+    `LANES`; `fields` is a function that gives a field by its number. The formula gives the fields
+    that it changes, and conditions. The compiled function takes the book and its width, and gives
+    an integer, bit k of which says whether condition k holds in any channel.
     """
 
     @intrinsic
-    def apply(_: Any, book: Any, width: Any, a: Any) -> Any:
+    def apply(_: Any, book: Any, width: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data, width, scalar = arguments
+            data, width = arguments
             vector = ir.VectorType(_F64, LANES)
             flags = Flags(builder)
-            a = Number(builder, _splat(builder, scalar, vector))
             groups = builder.udiv(width, _I64(LANES))
             with cgutils.for_range(builder, groups, intp=_I64) as loop:
                 column = builder.mul(loop.index, _I64(LANES))
@@ -52,17 +50,17 @@ def over_channels(formula: Callable[..., tuple[dict[int, Any], list[Any]]]) -> A
                     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
                 fields = Fields(builder, place)
-                changed, conditions = formula(select, fields, a)
+                changed, conditions = formula(select, fields)
                 fields.store(changed)
                 flags.note(conditions)
             return flags.value()
 
-        return types.int64(book, types.int64, types.float64), generate
+        return types.int64(book, types.int64), generate
 
-    def apply_plainly(book: Array, width: int, a: float) -> int:
+    def apply_plainly(book: Array, width: int) -> int:
         table = book.reshape(-1, width)
         with np.errstate(all="ignore"):
-            changed, conditions = formula(np.where, lambda field: table[field].copy(), a)
+            changed, conditions = formula(np.where, lambda field: table[field].copy())
         for field, values in changed.items():
             table[field] = values
         return sum(int(np.any(condition)) << k for k, condition in enumerate(conditions))
@@ -77,8 +75,8 @@ def over_lanes(formula: Callable[..., tuple[dict[int, Any], dict[int, Any]]], si
     fields of its panel, and of its channel in the book. The formula gives the fields of both that
     it changes. The compiled function takes pointers to the panels, shape (panels, size, lanes), to
     the number of every lane's channel, and to the book, and between them how many panels and lanes
-    there are and how wide the book is. Lanes without a channel, whose number is -1, see another
-    lane's and change nothing in it.
+    there are and how wide the book is. Lanes without a channel, whose number is -1, see that of the
+    first channel, and change nothing in it.
     """
 
     @intrinsic
@@ -108,8 +106,8 @@ def over_lanes(formula: Callable[..., tuple[dict[int, Any], dict[int, Any]]], si
                     channel.store(changed_in_book)
             return context.get_dummy_value()
 
-        whole = types.int64
-        return types.void(acc, whole, whole, owners, book, whole), generate
+        int64 = types.int64
+        return types.void(acc, int64, int64, owners, book, int64), generate
 
     def apply_plainly(
         acc: Array, panels: int, lanes: int, owners: Array, book: Array, width: int
@@ -128,12 +126,13 @@ def over_lanes(formula: Callable[..., tuple[dict[int, Any], dict[int, Any]]], si
 
 
 def into_records(formula: Callable[..., tuple[list[Any], list[Any]]], kind: Any) -> Any:
-    """Compile ``formula(select, fields, a)`` into a loop that writes records.
+    """Compile ``formula(select, fields, a)`` into a loop over channels that writes records.
 
-    As for `over_channels`, but that the formula gives the fields of a record of type `kind`, all of
-    eight bytes. The compiled function takes besides a pointer to records, and how many to write.
+    As for `over_channels`, but that the formula gives, of a scalar `a` besides, the fields of a
+    record of type `kind`, all of eight bytes. The compiled function takes besides `a`, a pointer to
+    records, and how many to write.
     """
-    places = _places(kind)
+    whole = _whole(kind)
 
     @intrinsic
     def apply(_: Any, book: Any, width: Any, a: Any, records: Any, count: Any) -> Any:
@@ -147,7 +146,7 @@ def into_records(formula: Callable[..., tuple[list[Any], list[Any]]], kind: Any)
                         data, [builder.add(builder.mul(width, _I64(field)), loop.index)]
                     )
 
-                record = Record(builder, records, loop.index, places)
+                record = Record(builder, records, loop.index, whole)
                 made, conditions = formula(select, Fields(builder, place), Number(builder, scalar))
                 record.store(made)
                 flags.note(conditions)
@@ -173,14 +172,14 @@ def over_records(build: Build, kind: Any) -> Any:
     those of one. The compiled function takes two pointers and a count: so many records behind the
     first become the merged ones.
     """
-    places = _places(kind)
+    whole = _whole(kind)
     formula = build(choose if JIT_OFF else select)
 
     @intrinsic
     def apply(_: Any, total: Any, records: Any, count: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             total, records, count = arguments
-            _merge(builder, formula, places, (total, _I64(0)), (records, _I64(0)), count)
+            _merge(builder, formula, whole, (total, _I64(0)), (records, _I64(0)), count)
             return context.get_dummy_value()
 
         return types.void(total, records, types.int64), generate
@@ -193,12 +192,12 @@ def over_records(build: Build, kind: Any) -> Any:
 
 
 def in_a_tree(build: Build, kind: Any) -> Any:
-    """Compile the same merge into a balanced tree over rows of records.
+    """Compile a merge such as `over_records` takes into a balanced tree over rows of records.
 
     The compiled function takes a pointer to records of shape (parts, count), and both numbers; the
     first row becomes the merged one. The tree is that of `streamnorm.partial.merge_tree`.
     """
-    places = _places(kind)
+    whole = _whole(kind)
     formula = build(choose if JIT_OFF else select)
 
     @intrinsic
@@ -216,7 +215,7 @@ def in_a_tree(build: Build, kind: Any) -> Any:
             with cgutils.for_range_slice(builder, _I64(0), stop, step, _I64) as (row, _):
                 first = builder.mul(row, count)
                 second = builder.mul(builder.add(row, apart), count)
-                _merge(builder, formula, places, (records, first), (records, second), count)
+                _merge(builder, formula, whole, (records, first), (records, second), count)
             builder.store(step, stride)
             builder.branch(head)
             builder.position_at_end(end)
@@ -237,25 +236,18 @@ def in_a_tree(build: Build, kind: Any) -> Any:
 
 
 def _merge(
-    builder: Any, formula: Callable[..., tuple[Any, ...]], places: list[tuple[int, bool]],
+    builder: Any, formula: Callable[..., tuple[Any, ...]], whole: list[bool],
     total: tuple[Any, Any], part: tuple[Any, Any], count: Any,
 ) -> None:  # fmt: skip
     """Write the loop that merges records, two rows of which are given by pointer and place."""
     with cgutils.for_range(builder, count, intp=_I64) as loop:
         a, b = (
-            Record(builder, records, builder.add(start, loop.index), places)
+            Record(builder, records, builder.add(start, loop.index), whole)
             for records, start in (total, part)
         )
         a.store(formula(*a.load(), *b.load()))
 
 
-def _places(kind: Any) -> list[tuple[int, bool]]:
-    """Return for each field of a record its number, and whether it is an integer."""
-    return [(k, kind[name].kind == "i") for k, name in enumerate(kind.names)]
-
-
-def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
-    value = ir.Constant(vector, ir.Undefined)
-    for lane in range(LANES):
-        value = builder.insert_element(value, scalar, ir.IntType(32)(lane))
-    return value
+def _whole(kind: Any) -> list[bool]:
+    """Return which fields of a record are integers."""
+    return [kind[name].kind == "i" for name in kind.names]

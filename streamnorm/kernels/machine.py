@@ -112,7 +112,10 @@ def _note_arrays(_: Any, words: Any, at: Any, arrays: Any) -> Any:
 
 
 def _note_arrays_plainly(words: Array, at: int, arrays: tuple[Array | None, ...]) -> None:
-    """Write where arrays of one or two axes lie, and their shapes, from ``words[at]`` on."""
+    """Write where arrays of one or two axes lie, and their shapes, from ``words[at]`` on.
+
+    None among them is passed over.
+    """
     for k, array in enumerate(arrays):
         if array is None:
             continue

@@ -21,14 +21,14 @@ class Plain:
     def __init__(self, words: Vectors, kind: Any) -> None:
         self.words = words
         self.kind = kind
-        self.finite_only = kind in (types.int32, types.uint32)
+        self.whole = kind in (types.int32, types.uint32)
         self.compared = words.of(_F32 if kind == types.float32 else _F64)
         self.lowest = words.constant(self.compared, float("-inf"))
         self.highest = words.constant(self.compared, float("inf"))
 
     def ordered(self, raw: Any) -> Any:
         """Return stored values as what is compared."""
-        if self.finite_only:
+        if self.whole:
             signed = self.kind == types.int32
             cast = self.words.builder.sitofp if signed else self.words.builder.uitofp
             return cast(raw, self.compared)
@@ -53,9 +53,7 @@ class Plain:
         return self.words.builder.fsub(self.number(self.ordered(raw)), shift)
 
     def is_number(self, raw: Any) -> Any:
-        """Return which stored values are not NaN."""
-        if self.finite_only:
-            return self.words.constant(self.words.of(ir.IntType(1)), 1)
+        """Return which stored values are not NaN; of integers nobody asks."""
         return self.words.builder.fcmp_ordered("ord", raw, raw)
 
 
@@ -72,7 +70,6 @@ class Halves:
         self.words = words
         exponent_bits = 5 if kind == types.int16 else 8
         self.compared = words.of(_HALF)
-        self.finite_only = False
         fraction_bits = 15 - exponent_bits
         self.moved = 52 - fraction_bits
         self.kept = 1 << 63 | ((1 << 15) - 1) << self.moved

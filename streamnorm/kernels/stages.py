@@ -56,21 +56,22 @@ HUGE = 2.0**500
 
 # notation: n count, s1 sum of deviations, s2 of squared deviations, lo and hi extremes, c channel
 Select = Callable[[Any, Any, Any], Any]
-Fields = Callable[[int], Any]
+Get = Callable[[int], Any]
 Changes = tuple[dict[int, Any], list[Any]]
 Exchange = tuple[dict[int, Any], dict[int, Any]]
 
 
-def _open_book(select: Select, get: Fields, _: Any) -> Changes:
+def _open_book(select: Select, get: Get) -> Changes:
     """No values so far, and 0 as the first shift."""
     state: dict[int, Any] = dict.fromkeys((COUNT, M2, MISSING, CENTRE), 0.0)
     return state | {MEAN: np.nan, LEAST: np.inf, MOST: -np.inf}, []
 
 
-def _judge(select: Select, get: Fields, _: Any) -> Changes:
+def _judge(select: Select, get: Get) -> Changes:
     """Whether a stage is not finite, or more has cancelled in m2 than its merge will make up for.
 
-    A stage that was read as finite is not if it met something else, or a square overflowed.
+    A stage that was read as finite is not if it met something else, or a square overflowed. Of a
+    channel with an infinity before nobody wants to know.
     """
     n, s1, s2, lo, hi = (get(field) for field in (NUMBERS, S1, S2, LOW, HIGH))
     lost = s1 * (s1 / n)
@@ -78,17 +79,19 @@ def _judge(select: Select, get: Fields, _: Any) -> Changes:
     left = select(left > 0.0, left, 0.0)
     before = select(get(MEAN) == get(SHIFT), get(COUNT), 0.0)
     most = (left + lost * (before / (before + n))) * float(GROWTH)
-    cancelled = (n > 0.0) & (lo != hi) & (lost > most)
-    return {}, [(s2 - s2 != 0.0) | (lo == -np.inf) | (hi == np.inf), cancelled]
+    infinite = (lo == -np.inf) | (hi == np.inf)
+    known = (lo != hi) & (get(LEAST) != -np.inf) & (get(MOST) != np.inf)
+    cancelled = (n > 0.0) & known & (lost > most)
+    return {}, [(s2 - s2 != 0.0) | infinite, cancelled]
 
 
-def _recentre(select: Select, get: Fields, _: Any) -> Changes:
+def _recentre(select: Select, get: Get) -> Changes:
     """Shift by the stage's own mean."""
     n = get(NUMBERS)
     return {CENTRE: select(n > 0.0, get(SHIFT) + get(S1) / n, get(CENTRE))}, []
 
 
-def _close(select: Select, get: Fields, _: Any) -> Changes:
+def _close(select: Select, get: Get) -> Changes:
     """Merge a stage into what was before, and shift by the means so far from now on.
 
     What rounding may have moved outside of the stage's range is put right first.
@@ -114,7 +117,7 @@ def _close(select: Select, get: Fields, _: Any) -> Changes:
     }, []
 
 
-def _sum_up(select: Select, get: Fields, given: Any) -> tuple[list[Any], list[Any]]:
+def _sum_up(select: Select, get: Get, given: Any) -> tuple[list[Any], list[Any]]:
     """Decide what NaN and infinities do to the result, and whether squares overflowed.
 
     `given` is how many values of each channel there are; negative if NaN are to be left out.
@@ -138,18 +141,18 @@ def _sum_up(select: Select, get: Fields, given: Any) -> tuple[list[Any], list[An
     return [count, mean + 0.0, m2, lo + 0.0, hi + 0.0, omitted], [overflowed]
 
 
-def _set_shift(select: Select, lane: Fields, channel: Fields) -> Exchange:
+def _set_shift(select: Select, lane: Get, channel: Get) -> Exchange:
     """Give every lane its channel's shift."""
     return {SHIFT: channel(CENTRE)}, {}
 
 
-def _begin_stage(select: Select, get: Fields, _: Any) -> Changes:
+def _begin_stage(select: Select, get: Get) -> Changes:
     """Nothing gathered so far, around the shift that the lanes have."""
     sums: dict[int, Any] = dict.fromkeys(range(S1, ROWS), 0.0)
     return sums | {SHIFT: get(CENTRE), LOW: np.inf, HIGH: -np.inf}, []
 
 
-def _fold(select: Select, lane: Fields, channel: Fields) -> Exchange:
+def _fold(select: Select, lane: Get, channel: Get) -> Exchange:
     """Add up the lanes of each channel, all around the same shift."""
     lo, hi = lane(LOW), lane(HIGH)
     folded = {field: channel(field) + lane(field) for field in range(S1, ROWS)}

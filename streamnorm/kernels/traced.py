@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-__all__ = ["Fields", "Flags", "Number", "Record", "choose", "constant", "select"]
+__all__ = ["Fields", "Flags", "Number", "Record", "choose", "select"]
 
 _F64 = ir.DoubleType()
 _I64 = ir.IntType(64)
@@ -29,7 +29,7 @@ class Number:
         """Return another number, or a Python one, as one of this type."""
         if isinstance(other, Number):
             return other.value
-        return constant(self.value.type, other)
+        return _constant(self.value.type, other)
 
     def _element(self) -> Any:
         return getattr(self.value.type, "element", self.value.type)
@@ -88,7 +88,7 @@ class Number:
         return self._compare(">=", other)
 
 
-def constant(kind: Any, value: Any) -> Any:
+def _constant(kind: Any, value: Any) -> Any:
     """Return `value` as one of an LLVM type, in every lane."""
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
@@ -144,23 +144,21 @@ class Fields:
         for field, number in changed.items():
             place = self.place(field)
             known = isinstance(number, Number)
-            value = number.value if known else constant(place.type.pointee, number)
+            value = number.value if known else _constant(place.type.pointee, number)
             self.builder.store(value, place, align=8)
 
 
 class Record:
     """A record in memory; of each of its fields one knows whether it is an integer."""
 
-    def __init__(
-        self, builder: Any, records: Any, index: Any, fields: list[tuple[int, bool]]
-    ) -> None:
+    def __init__(self, builder: Any, records: Any, index: Any, whole: list[bool]) -> None:
         self.builder = builder
         words = builder.bitcast(records, _I64.as_pointer())
-        first = builder.mul(index, _I64(len(fields)))
+        first = builder.mul(index, _I64(len(whole)))
         self.places = []
-        for field, whole in fields:
+        for field, is_whole in enumerate(whole):
             word = builder.gep(words, [builder.add(first, _I64(field))])
-            kind = _I64 if whole else _F64
+            kind = _I64 if is_whole else _F64
             self.places.append(builder.bitcast(word, kind.as_pointer()))
 
     def load(self) -> list[Number]:

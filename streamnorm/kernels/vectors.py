@@ -117,7 +117,7 @@ class Vectors:
         return self.builder.shuffle_vector(first, second, pattern)
 
     def joined(self, parts: list[Any]) -> Any:
-        """Return vectors of equal types in a row, two or four of them."""
+        """Return vectors of equal types in a row, as one; so many as a power of two."""
         if len(parts) == 1:
             return parts[0]
         half = len(parts) // 2
@@ -142,11 +142,6 @@ class Vectors:
         """Load ``data[index : index + width]``, aligned or not."""
         pointer, alignment = self._at(data, index)
         return self.builder.load(pointer, align=alignment)
-
-    def store(self, value: Any, data: Any, index: Any) -> None:
-        """Store `value` to ``data[index : index + width]``, aligned or not."""
-        pointer, alignment = self._at(data, index)
-        self.builder.store(value, pointer, align=alignment)
 
     def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
         """Call an LLVM intrinsic by its full name."""
@@ -213,8 +208,12 @@ class Vectors:
                     index = builder.sub(index, seen)
                     new = builder.not_(self._first(seen))
                     sums.add(self.load(data, index), self._truth(mask, nothing, index, None, new))
-            behind = builder.icmp_signed(">", band.extra, _INDEX(0))
-            sums.end(rows if narrow else builder.add(rows, builder.zext(behind, _INDEX)))
+            sums.end(rows if narrow else self._with_behind(rows, band))
+
+    def _with_behind(self, rows: Any, band: Band) -> Any:
+        """Return how many rows there are with a shorter one behind them."""
+        behind = self.builder.icmp_signed(">", band.extra, _INDEX(0))
+        return self.builder.add(rows, self.builder.zext(behind, _INDEX))
 
     def _swept(self, band: Band) -> Any:
         """Return how many rows of a band are to be swept: all but a few, if it is wide."""
