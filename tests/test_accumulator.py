@@ -118,13 +118,16 @@ def test_few_parts_wait_for_the_merge_tree_and_none_of_very_many_channels(channe
         assert len(stack._waiting) * channels <= 4096
 
 
-def test_what_an_interruption_leaves_is_not_counted_twice(monkeypatch):
+@pytest.mark.parametrize("merges", range(8))
+def test_what_an_interruption_leaves_is_not_counted_twice(monkeypatch, merges):
     interrupted = filled(11)
-    merge_into = fold._merge_into()
+    merge_into, done = fold._merge_into(), []
 
     def stop(total, rows):
-        monkeypatch.setattr(fold, "_merge_into", lambda: merge_into)
-        raise KeyboardInterrupt
+        done.append(rows)
+        if len(done) == merges + 1:
+            raise KeyboardInterrupt
+        merge_into(total, rows)
 
     monkeypatch.setattr(fold, "_merge_into", lambda: stop)
     with pytest.raises(KeyboardInterrupt):

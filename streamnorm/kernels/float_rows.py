@@ -10,7 +10,6 @@ The sums of one call begin at zero and are then added to `acc`, so no sum grows 
 order written.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from numba.extending import intrinsic
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
 from streamnorm.kernels.numbers import Halves, Plain, numbers_of
-from streamnorm.kernels.panels import Panel
+from streamnorm.kernels.panels import Panel, over_panels
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
@@ -149,22 +148,6 @@ def _finish(words: Vectors, numbers: Plain | Halves, place: Panel) -> None:
         place.store(builder.sitofp(count, words.of(_F64)), field)
 
 
-def _panels(write: Callable[[Vectors, Plain | Halves, Panel], None]) -> Any:
-    """Build the intrinsic that clears all panels, or makes float64 of what they hold."""
-
-    @intrinsic
-    def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            words, numbers = _words_of(context, builder, x.dtype)
-            with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
-                write(words, numbers, Panel(words, arguments[1], loop.index, FIELDS))
-            return context.get_dummy_value()
-
-        return types.void(x, acc, types.int64), generate
-
-    return turn_panels
-
-
 def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, Plain | Halves]:
     words = Vectors(context, builder, 8 * LINE // kind.bitwidth)
     return words, numbers_of(words, kind)
@@ -261,7 +244,7 @@ def _add_narrow_rows_plainly(
     _add_plainly(x, band, mask, omit, acc, narrow=True)
 
 
-begin: Any = _begin_plainly if JIT_OFF else _panels(_begin)
-finish: Any = _finish_plainly if JIT_OFF else _panels(_finish)
+begin: Any = _begin_plainly if JIT_OFF else over_panels(_begin, _words_of, FIELDS)
+finish: Any = _finish_plainly if JIT_OFF else over_panels(_finish, _words_of, FIELDS)
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)

@@ -6,7 +6,6 @@ data and summed at twice that. A call has at most `boxes.MOST_TILE_ROWS` rows an
 8-bit numbers stay within 16 bits (up to 257 rows), and a byte counts what is left out.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
-from streamnorm.kernels.panels import Panel
+from streamnorm.kernels.panels import Panel, over_panels
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
 __all__ = [
@@ -149,21 +148,8 @@ def _finish(words: Vectors, bits: int, place: Panel) -> None:
         place.store(words.shuffled(gathered, gathered, order), field)
 
 
-def _panels(write: Callable[[Vectors, int, Panel], None]) -> Any:
-    """Build the intrinsic that clears all panels, or widens what they hold."""
-
-    @intrinsic
-    def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            bits = x.dtype.bitwidth
-            words = Vectors(context, builder, 8 * LINE // bits)
-            with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
-                write(words, bits, Panel(words, arguments[1], loop.index, FIELDS))
-            return context.get_dummy_value()
-
-        return types.void(x, acc, types.int64), generate
-
-    return turn_panels
+def _words_of(context: Any, builder: Any, kind: Any) -> tuple[Vectors, int]:
+    return Vectors(context, builder, 8 * LINE // kind.bitwidth), kind.bitwidth
 
 
 def _rows(*, narrow: bool) -> Any:
@@ -173,8 +159,7 @@ def _rows(*, narrow: bool) -> Any:
     def add_rows(_: Any, x: Any, flip: Any, band: Any, mask: Any, omit: Any, acc: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             data, signs, lines, bytes_, _, sums = arguments
-            bits = x.dtype.bitwidth
-            words = Vectors(context, builder, 8 * LINE // bits)
+            words, bits = _words_of(context, builder, x.dtype)
             words.read(
                 data, Band(*cgutils.unpack_tuple(builder, lines)),  # type: ignore[no-untyped-call]
                 lambda panel: _Sums(words, bits, signs, Panel(words, sums, panel, FIELDS)),
@@ -227,7 +212,7 @@ def _add_narrow_rows_plainly(
     _add_plainly(x, flip, band, mask, acc, narrow=True)
 
 
-begin: Any = _begin_plainly if JIT_OFF else _panels(_begin)
-finish: Any = _finish_plainly if JIT_OFF else _panels(_finish)
+begin: Any = _begin_plainly if JIT_OFF else over_panels(_begin, _words_of, FIELDS)
+finish: Any = _finish_plainly if JIT_OFF else over_panels(_finish, _words_of, FIELDS)
 add_rows: Any = _add_rows_plainly if JIT_OFF else _rows(narrow=False)
 add_narrow_rows: Any = _add_narrow_rows_plainly if JIT_OFF else _rows(narrow=True)

@@ -1,12 +1,15 @@
 """What the lanes of one panel have gathered, in the memory that kernels hand on as `acc`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from streamnorm.kernels.vectors import Vectors
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "over_panels"]
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -59,3 +62,27 @@ class Panel:
         builder = self.words.builder
         index = builder.add(self.start, _I64(field * self.words.width))
         return builder.bitcast(builder.gep(self.data, [index]), kind.as_pointer())
+
+
+def over_panels(
+    write: Callable[..., None],
+    words_of: Callable[[Any, Any, Any], tuple[Vectors, Any]],
+    fields: int,
+) -> Any:
+    """Build the intrinsic that clears all panels, or makes of what they hold what is read next.
+
+    ``words_of(context, builder, kind)`` gives vectors for values of a type and how to read those;
+    both and the panel are what `write` takes.
+    """
+
+    @intrinsic
+    def turn_panels(_: Any, x: Any, acc: Any, panels: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            words, numbers = words_of(context, builder, x.dtype)
+            with cgutils.for_range(builder, arguments[2], intp=_I64) as loop:
+                write(words, numbers, Panel(words, arguments[1], loop.index, fields))
+            return context.get_dummy_value()
+
+        return types.void(x, acc, types.int64), generate
+
+    return turn_panels
