@@ -20,6 +20,7 @@ ROOMS = (
     ("kernels.loops", "kernels.numbers", "kernels.panels"),
     ("kernels.compiled",),
     ("kernels.desk",),
+    ("kernels.helping",),
     ("kernels.float_rows", "kernels.integer_rows", "kernels.walk"),
     ("kernels.stages",),
     ("kernels.floats", "kernels.integers", "kernels.crew"),

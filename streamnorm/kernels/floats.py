@@ -13,7 +13,7 @@ import numpy as np
 from streamnorm.arrays import Array
 from streamnorm.kernels import stages, walk
 from streamnorm.kernels.compiled import jit, merge_tree
-from streamnorm.kernels.desk import clear, leave, offer, taken, watch
+from streamnorm.kernels.desk import clear, offer
 from streamnorm.kernels.float_rows import (
     FIELDS,
     add_narrow_rows,
@@ -21,6 +21,7 @@ from streamnorm.kernels.float_rows import (
     begin,
     finish,
 )
+from streamnorm.kernels.helping import serve_by
 from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, atomic_add, pointer
 from streamnorm.partial import Partial
 
@@ -125,40 +126,4 @@ def measure_boxes(
             merge_tree(pointer(rows), *rows.shape)
 
 
-@jit
-def serve(
-    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool | None, rows: Partial, desk: Array, kind: int, helper: int, seen: int,
-) -> int:  # fmt: skip
-    """Help with jobs on a desk until none has come for a while; gives the state of the last one.
-
-    Parameters
-    ----------
-    x, mask, boxes, owners, turn, flip, omit, rows
-        Of the types that `measure_boxes` takes; their values are not looked at.
-    desk, kind, helper, seen
-        As for `streamnorm.kernels.desk.watch`.
-    """
-    # Not a literal, of which Numba would compile a version of its own.
-    helping: Any = np.bool_(True)
-    job = watch(desk, kind, helper, seen)
-    while job != 0:
-        arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
-        job_omit = None if omit is None else how != 0
-        job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
-        measure_boxes(
-            job_x,
-            job_mask,
-            job_boxes,
-            job_owners,
-            job_turn,
-            flip,
-            job_omit,
-            job_rows,
-            desk[:0],
-            helping,
-        )
-        leave(desk, helper)
-        seen = job
-        job = watch(desk, kind, helper, seen)
-    return seen
+serve = serve_by(measure_boxes, "floats")

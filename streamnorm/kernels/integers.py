@@ -11,7 +11,8 @@ import numpy as np
 from streamnorm.arrays import Array
 from streamnorm.kernels import walk
 from streamnorm.kernels.compiled import jit, jit_part, merge_tree
-from streamnorm.kernels.desk import clear, leave, offer, taken, watch
+from streamnorm.kernels.desk import clear, offer
+from streamnorm.kernels.helping import serve_by
 from streamnorm.kernels.integer_rows import (
     FIELDS,
     HIGH,
@@ -106,34 +107,4 @@ def measure_boxes(
         merge_tree(pointer(rows), *rows.shape)
 
 
-@jit
-def serve(
-    x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool | None, rows: Partial, desk: Array, kind: int, helper: int, seen: int,
-) -> int:  # fmt: skip
-    """Help with jobs on a desk, as `streamnorm.kernels.floats.serve` does.
-
-    It stands twice because Numba finds nothing that a factory made in its cache again.
-    """
-    # Not a literal, of which Numba would compile a version of its own.
-    helping: Any = np.bool_(True)
-    job = watch(desk, kind, helper, seen)
-    while job != 0:
-        arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
-        job_x, job_mask, job_boxes, job_owners, job_turn, job_rows = arrays
-        measure_boxes(
-            job_x,
-            job_mask,
-            job_boxes,
-            job_owners,
-            job_turn,
-            how,
-            omit,
-            job_rows,
-            desk[:0],
-            helping,
-        )
-        leave(desk, helper)
-        seen = job
-        job = watch(desk, kind, helper, seen)
-    return seen
+serve = serve_by(measure_boxes, "integers")
