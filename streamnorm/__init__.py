@@ -15,14 +15,17 @@ whole::
 from streamnorm.accumulator import Accumulator
 from streamnorm.compute import compute
 from streamnorm.errors import StateFileError, StreamnormWarning
+from streamnorm.exact import ExactMoments
 from streamnorm.measure import measure
-from streamnorm.moments import Moments, merge
+from streamnorm.moments import Moments
 from streamnorm.normalize import Normalize
 from streamnorm.state import load, save
+from streamnorm.value import merge
 from streamnorm.version import __version__
 
 __all__ = [
     "Accumulator",
+    "ExactMoments",
     "Moments",
     "Normalize",
     "StateFileError",

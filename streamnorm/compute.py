@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from streamnorm import threads
+from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, check_nan_policy
@@ -13,14 +14,17 @@ from streamnorm.progress import Bar, Progress
 from streamnorm.reading import Plan, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
+from streamnorm.stacks import stack_for
 
 __all__ = ["compute"]
 
 
+@overload
 def compute(
     source: Any,
     *,
     channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    exact: Literal[False] = False,
     nan_policy: NanPolicy = "propagate",
     workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
@@ -31,7 +35,57 @@ def compute(
     indices: Sequence[int] | None = None,
     mode: str | None = None,
     progress: Progress | bool | None = None,
-) -> Moments:
+) -> Moments: ...
+@overload
+def compute(
+    source: Any,
+    *,
+    channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    exact: Literal[True],
+    nan_policy: NanPolicy = "propagate",
+    workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    select: Any = None,
+    transform: Callable[[Any], Any] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    indices: Sequence[int] | None = None,
+    mode: str | None = None,
+    progress: Progress | bool | None = None,
+) -> ExactMoments: ...
+@overload
+def compute(
+    source: Any,
+    *,
+    channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    exact: bool = False,
+    nan_policy: NanPolicy = "propagate",
+    workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    select: Any = None,
+    transform: Callable[[Any], Any] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    indices: Sequence[int] | None = None,
+    mode: str | None = None,
+    progress: Progress | bool | None = None,
+) -> Moments | ExactMoments: ...
+def compute(
+    source: Any,
+    *,
+    channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    exact: bool = False,
+    nan_policy: NanPolicy = "propagate",
+    workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    select: Any = None,
+    transform: Callable[[Any], Any] | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    indices: Sequence[int] | None = None,
+    mode: str | None = None,
+    progress: Progress | bool | None = None,
+) -> Moments | ExactMoments:
     """Measure a whole data set in one pass.
 
     Parameters
@@ -42,8 +96,8 @@ def compute(
     channel_axis : int, tuple of int, None or "auto"
         The axis that is kept. "auto": the last for images; 1 for 2-D arrays and for 4-D and up;
         for others it asks.
-    nan_policy : {"propagate", "omit", "raise"}
-        As for `measure`.
+    exact, nan_policy
+        As for `measure`. With ``exact=True`` the result does not depend on the order of the items.
     workers : int, optional
         Threads that read, decode and measure. Default as for ``threads`` of `measure`. The bits do
         not depend on it. An iterator's batches are measured one by one, since it may fill one
@@ -68,7 +122,7 @@ def compute(
 
     Returns
     -------
-    Moments
+    Moments or ExactMoments
         Bit for bit that of ``merge(measure(item) for item in items)``. ``value.meta.report`` says
         what was read, skipped, ignored, converted and omitted.
 
@@ -100,8 +154,8 @@ def compute(
         raise TypeError(msg)
     choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
     opened = open_source(source, channel_axis, choice)
-    plan = Plan(channel_axis, nan_policy, transform)
-    fold = Fold(opened, on_error == "skip")
+    plan = Plan(channel_axis, nan_policy, exact, transform)
+    fold = Fold(opened, on_error == "skip", stack_for(exact))
     started = time.perf_counter()
     with Bar(opened, progress) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):

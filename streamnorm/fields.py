@@ -11,10 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 from streamnorm.meta import Meta
 from streamnorm.partial import MAX_COUNT, Partial
 
-__all__ = ["Counts", "Floats", "canonical", "check", "checked_meta", "floats", "integers", "sized"]
+__all__ = [
+    "MAX_COUNT",
+    "Bools",
+    "Counts",
+    "Floats",
+    "canonical",
+    "channels_where",
+    "check",
+    "checked_meta",
+    "floats",
+    "integers",
+    "sized",
+]
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def integers(name: str, values: ArrayLike) -> Counts:
@@ -72,7 +85,7 @@ def check(rows: Partial) -> None:
     }
     for what, channels in wrong.items():
         if channels.any():
-            msg = f"these are no moments of any data: {what}, channel(s) {_indices(channels)}"
+            msg = f"these are no moments of any data: {what}, channel(s) {channels_where(channels)}"
             raise ValueError(msg)
 
 
@@ -80,7 +93,8 @@ def _infinite(low: Floats, high: Floats) -> NDArray[np.bool_]:
     return np.isinf(low) | np.isinf(high)
 
 
-def _indices(flags: NDArray[np.bool_]) -> str:
+def channels_where(flags: Bools) -> str:
+    """Name the channels of which something is true, for a message."""
     found = np.flatnonzero(flags).tolist()
     return ", ".join(map(str, found[:10])) + (", …" if len(found) > 10 else "")
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from streamnorm.accumulator import Stack
 from streamnorm.errors import StreamnormWarning
+from streamnorm.exact import ExactMoments
 from streamnorm.measure import meta_of
 from streamnorm.meta import LISTED, Pass, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
 from streamnorm.reading import Outcome, Plan
 from streamnorm.sources.items import Source, Tally
+from streamnorm.stacks import Stack, Total
 
 __all__ = ["Fold"]
 
@@ -28,7 +29,7 @@ class Fold:
 
     source: Source
     skips: bool
-    stack: Stack = field(default_factory=Stack)
+    stack: Stack | Total
     like: Outcome | None = None
     dtypes: dict[str, None] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ class Fold:
         self.converted.update(outcome.converted)
         self.stack.push(measured.rows, some=measured.some)
 
-    def finish(self, plan: Plan, seconds: float) -> Moments:
+    def finish(self, plan: Plan, seconds: float) -> Moments | ExactMoments:
         """Return the value with its provenance; warn of what the source says of itself.
 
         Raises
@@ -84,7 +85,8 @@ class Fold:
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
         for text in self._warnings():
             warnings.warn(text, StreamnormWarning, stacklevel=3)
-        return Moments.of_partial(rows, meta.with_pass(entry))
+        value: Moments | ExactMoments = self.stack.value(rows, meta.with_pass(entry))
+        return value
 
     def _pass(self, plan: Plan, omitted: int, seconds: float) -> Pass:
         report = Report(

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 
+from streamnorm import limbs
 from streamnorm import threads as _threads
 from streamnorm.arrays import Array, as_array
+from streamnorm.exact import ExactMoments
+from streamnorm.fields import Bools, channels_where
 from streamnorm.layout import ChannelAxis, Layout
+from streamnorm.limbs import Exact
 from streamnorm.meta import NO_META, Meta
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
@@ -18,14 +22,45 @@ __all__ = ["Measured", "NanPolicy", "check_nan_policy", "measure", "measure_part
 NanPolicy = Literal["propagate", "omit", "raise"]
 
 
+@overload
 def measure(
     batch: Any,
     *,
     channel_axis: ChannelAxis = 1,
+    exact: Literal[False] = False,
     nan_policy: NanPolicy = "propagate",
     mask: Any = None,
     threads: int | None = None,
-) -> Moments:
+) -> Moments: ...
+@overload
+def measure(
+    batch: Any,
+    *,
+    channel_axis: ChannelAxis = 1,
+    exact: Literal[True],
+    nan_policy: NanPolicy = "propagate",
+    mask: Any = None,
+    threads: int | None = None,
+) -> ExactMoments: ...
+@overload
+def measure(
+    batch: Any,
+    *,
+    channel_axis: ChannelAxis = 1,
+    exact: bool = False,
+    nan_policy: NanPolicy = "propagate",
+    mask: Any = None,
+    threads: int | None = None,
+) -> Moments | ExactMoments: ...
+def measure(
+    batch: Any,
+    *,
+    channel_axis: ChannelAxis = 1,
+    exact: bool = False,
+    nan_policy: NanPolicy = "propagate",
+    mask: Any = None,
+    threads: int | None = None,
+) -> Moments | ExactMoments:
     """Measure one array.
 
     One pass over the memory, in stages around the mean so far, merged pairwise [1]_.
@@ -40,6 +75,9 @@ def measure(
     channel_axis : int, tuple of int or None
         The axis that is kept. A tuple keeps several, flattened in C order; None pools everything
         into one channel.
+    exact : bool
+        Add up in integers, to `ExactMoments`: the same bits however the data are split, and every
+        reader correctly rounded.
     nan_policy : {"propagate", "omit", "raise"}
         NaN makes its channel's mean, variance and extremes NaN; or is left out and counted in
         `Moments.omitted`; or is refused.
@@ -51,7 +89,7 @@ def measure(
 
     Returns
     -------
-    Moments
+    Moments or ExactMoments
         One channel for each index of the kept axes. An empty batch gives empty channels: count 0,
         mean NaN. An infinity makes the mean infinite and the variance NaN.
 
@@ -74,25 +112,37 @@ def measure(
     Moments(C=3, n=32, mean=[31.5 47.5 63.5], std=[24.44 24.44 24.44])
     >>> sn.measure([[1.0, float("nan")], [3.0, 4.0]], nan_policy="omit").mean.tolist()
     [2.0, 4.0]
+    >>> whole, half = (sn.measure(x, exact=True) for x in (images, images[:1]))
+    >>> sn.measure(images[1:], exact=True).digest() == (whole - half).digest()
+    True
     """
     check_nan_policy(nan_policy)
-    done = measure_partial(batch, channel_axis, nan_policy, mask, _threads.resolve(threads))
+    workers = _threads.resolve(threads)
+    done = measure_partial(batch, channel_axis, nan_policy, mask, workers, exact)
+    meta = meta_of(done.channel_shape)
+    if exact:
+        return ExactMoments.of_rows(done.rows, meta)
     # A value is kept, perhaps one of millions: not with the memory of its array's boxes.
     rows = done.rows if done.rows.base is None else done.rows.copy()
-    return Moments.of_partial(rows, meta_of(done.channel_shape))
+    return Moments.of_partial(rows, meta)
 
 
 class Measured(NamedTuple):
     """A partial result, shape (C,), with what is known of the array behind it, if it had values."""
 
-    rows: Partial
+    rows: Partial | Exact
     channel_shape: tuple[int, ...]
     dtype: str
     some: bool
 
 
 def measure_partial(
-    batch: Any, channel_axis: ChannelAxis, nan_policy: NanPolicy, mask: Any, workers: int
+    batch: Any,
+    channel_axis: ChannelAxis,
+    nan_policy: NanPolicy,
+    mask: Any,
+    workers: int,
+    exact: bool,
 ) -> Measured:
     """Measure one array to a partial result, for those who merge many."""
     array, precision, valid = as_array(batch)
@@ -100,9 +150,18 @@ def measure_partial(
     if mask is not None:
         given = _broadcast(mask, array)
         valid = given if valid is None else valid & given
-    rows = _kernel()(array, layout, precision, valid, nan_policy == "omit", workers)
+    omit = nan_policy == "omit"
+    if exact:
+        rows = _exact_kernel()(array, layout, precision, valid, workers)
+        nan = rows["nan"] > 0
+        if omit and nan.any():
+            limbs.omit_nan(rows)
+    else:
+        rows = _kernel()(array, layout, precision, valid, omit, workers)
+        # A measured channel's extremes are NaN only where a NaN was seen.
+        nan = (rows["count"] > 0) & np.isnan(rows["minimum"])
     if nan_policy == "raise":
-        _refuse_nan(rows)
+        _refuse(nan)
     return Measured(rows, layout.channel_shape, precision.name, array.size > 0)
 
 
@@ -112,6 +171,13 @@ def _kernel() -> Callable[..., Partial]:
     from streamnorm.kernels.cpu import measure_array
 
     return measure_array
+
+
+@cache
+def _exact_kernel() -> Callable[..., Exact]:
+    from streamnorm.kernels.exact_cpu import measure_array_exactly
+
+    return measure_array_exactly
 
 
 def meta_of(channel_shape: tuple[int, ...]) -> Meta:
@@ -147,12 +213,10 @@ def _broadcast(mask: Any, array: Array) -> Array:
         raise ValueError(msg) from None
 
 
-def _refuse_nan(rows: Partial) -> None:
-    # A measured channel's extremes are NaN only where a NaN was seen.
-    bad = np.flatnonzero((rows["count"] > 0) & np.isnan(rows["minimum"])).tolist()
-    if bad:
+def _refuse(nan: Bools) -> None:
+    if nan.any():
         msg = (
-            f"NaN in channel(s) {', '.join(map(str, bad[:10]))} under nan_policy='raise'; clean "
-            f"the data, or pass nan_policy='omit' to leave NaN out and count them"
+            f"NaN in channel(s) {channels_where(nan)} under nan_policy='raise'; clean the data, or "
+            f"pass nan_policy='omit' to leave NaN out and count them"
         )
         raise ValueError(msg)

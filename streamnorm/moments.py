@@ -1,7 +1,6 @@
 """Moments: per-channel count, mean and spread as an immutable, mergeable value."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamnorm import partial
 from streamnorm.fields import (
+    Bools,
     Counts,
     Floats,
     canonical,
@@ -20,11 +20,12 @@ from streamnorm.fields import (
 )
 from streamnorm.meta import NO_META, Meta
 from streamnorm.partial import PARTIAL, Partial
+from streamnorm.value import Value
 
-__all__ = ["Moments", "merge"]
+__all__ = ["Moments"]
 
 
-class Moments:
+class Moments(Value):
     """Per channel: how many values, their mean, spread and extremes.
 
     An immutable value. ``a + b`` merges two of them into the moments of both data sets together
@@ -71,9 +72,8 @@ class Moments:
     [4.0, 1300.0]
     """
 
-    __slots__ = ("_meta", "_partial")
+    __slots__ = ("_partial",)
     _partial: Partial
-    _meta: Meta
 
     def __init__(
         self,
@@ -97,13 +97,6 @@ class Moments:
         check(rows)
         object.__setattr__(self, "_partial", canonical(rows))
         object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
-
-    def __delattr__(self, name: str) -> None:
-        self.__setattr__(name, None)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        msg = f"Moments cannot change; make new ones instead of setting {name!r}"
-        raise AttributeError(msg)
 
     @classmethod
     def of_partial(cls, rows: Partial, meta: Meta = NO_META) -> Self:
@@ -186,78 +179,51 @@ class Moments:
 
     @property
     def channels(self) -> int:
-        """Number of channels, C."""
         return self._partial.size
 
     @property
-    def channel_shape(self) -> tuple[int, ...]:
-        """Shape of the kept axes; ``(C,)`` unless several axes were kept."""
-        return self._meta.channel_shape or (self.channels,)
-
-    @property
-    def meta(self) -> Meta:
-        """Names, provenance and report."""
-        return self._meta
-
-    @property
     def count(self) -> Counts:
-        """Values seen per channel, int64, shape (C,), non-finite ones included."""
         return self._field("count")
 
     @property
     def mean(self) -> Floats:
-        """Mean per channel, float64, shape (C,); NaN where nothing was seen."""
         return self._field("mean")
 
     @property
     def m2(self) -> Floats:
-        """Sum of squared deviations from the mean, float64, shape (C,). Not the variance."""
         return self._field("m2")
 
     @property
     def minimum(self) -> Floats:
-        """Smallest value per channel; NaN where empty, unknown, or a NaN was seen."""
         return self._field("minimum")
 
     @property
     def maximum(self) -> Floats:
-        """Largest value per channel; NaN where empty, unknown, or a NaN was seen."""
         return self._field("maximum")
 
     @property
     def omitted(self) -> Counts:
-        """Values left out per channel, int64, shape (C,): skipped NaN and masked ones."""
         return self._field("omitted")
 
     @property
-    def extremes_known(self) -> NDArray[np.bool_]:
-        """Whether minimum and maximum are those of all values counted, bool, shape (C,)."""
+    def extremes_known(self) -> Bools:
         rows = self._partial
         known = ~(np.isnan(rows["minimum"]) | np.isnan(rows["maximum"]))
         known |= (rows["count"] == 0) | np.isnan(rows["mean"])
         return np.asarray(known)
 
+    @property
+    def constant(self) -> Bools:
+        # Extremes count too: the squares of tiny deviations can underflow to 0, never the reverse.
+        return np.asarray((self.m2 == 0) | (self.minimum == self.maximum))
+
     def variance(self, ddof: float = 0) -> Floats:
-        """Return the variance per channel, float64, shape (C,).
-
-        Parameters
-        ----------
-        ddof : float
-            Divides by ``count - ddof``: 0 gives the variance of the data as they are, 1 the
-            unbiased estimate (``numpy.var(ddof=1)``, ``torch.var(correction=1)``).
-
-        Returns
-        -------
-        numpy.ndarray
-            NaN, without a warning, where ``count <= ddof`` and where a non-finite value was seen.
-        """
         rows = self._partial
         with np.errstate(all="ignore"):
             variance = rows["m2"] / (rows["count"] - ddof)
         return np.where(rows["count"] > ddof, variance, np.nan)
 
     def std(self, ddof: float = 0) -> Floats:
-        """Return the standard deviation per channel, float64, shape (C,); see `variance`."""
         return np.sqrt(self.variance(ddof))
 
     def affine(self, scale: ArrayLike, shift: ArrayLike = 0.0) -> "Moments":
@@ -305,15 +271,18 @@ class Moments:
                 raise OverflowError(msg)
         return Moments.of_partial(canonical(rows), self._meta)
 
-    def with_meta(self, **changes: Any) -> "Moments":
-        """Return the same numbers with fields of `meta` replaced, for example ``names``."""
-        meta = checked_meta(replace(self._meta, **changes), self.channels)
-        return Moments.of_partial(self._partial, meta)
+    def _with(self, meta: Meta) -> Self:
+        return self.of_partial(self._partial, meta)
 
-    def __add__(self, other: object) -> "Moments":
-        if not isinstance(other, Moments):
-            return NotImplemented
-        return merge([self, other])
+    @classmethod
+    def _merged(cls, parts: Sequence["Moments"], meta: Meta) -> Self:
+        # Bytes: np.stack compares the fields of structured arrays one by one, 5 µs a part.
+        states: Any = (np.ascontiguousarray(part._partial) for part in parts)  # noqa: SLF001
+        rows = np.frombuffer(b"".join(states), PARTIAL).reshape(len(parts), -1)
+        # Parts without values must not shift the tree: they would change the last digits.
+        some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
+        rows = rows[some] if some.any() and not some.all() else rows
+        return cls.of_partial(partial.merge_tree(rows).copy(), meta)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
@@ -327,21 +296,8 @@ class Moments:
     def __hash__(self) -> int:
         return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
 
-    def __repr__(self) -> str:
-        fewest = int(self.count.min(initial=partial.MAX_COUNT))
-        most = int(self.count.max(initial=0))
-        seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
-        mean, std = _short(self.mean), _short(self.std())
-        return f"Moments(C={self.channels}, n={seen}, mean={mean}, std={std})"
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._partial.tobytes(), self._meta)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
     def _field(self, name: str) -> NDArray[Any]:
         values = np.ascontiguousarray(self._partial[name])
@@ -349,67 +305,5 @@ class Moments:
         return values
 
 
-def merge(parts: Iterable[Moments]) -> Moments:
-    """Merge many moments into those of all data together.
-
-    A balanced tree in the order given: the same parts in the same order give the same bits,
-    whoever computed them, and the ones that an `Accumulator` over the same batches holds.
-
-    Parameters
-    ----------
-    parts : iterable of Moments
-        At least one; all of the same number of channels. Empty ones change nothing.
-
-    Returns
-    -------
-    Moments
-
-    Raises
-    ------
-    ValueError
-        If there are no parts, or their channels or channel names differ.
-    TypeError
-        If a part is something else.
-    OverflowError
-        If a count would exceed 2**63 - 1.
-
-    Examples
-    --------
-    >>> import streamnorm as sn
-    >>> sn.merge(sn.measure([[float(x)]]) for x in range(5)).mean.tolist()
-    [2.0]
-    """
-    listed = list(parts)
-    if not listed:
-        msg = "nothing to merge: expected at least one part; start from Moments.empty(channels)"
-        raise ValueError(msg)
-    meta = NO_META
-    for at, part in enumerate(listed):
-        if not isinstance(part, Moments):
-            msg = (
-                f"part {at} is a {type(part).__name__}, expected Moments; measure or load it first"
-            )
-            raise TypeError(msg)
-        if part.channels != listed[0].channels:
-            msg = (
-                f"part {at} has {part.channels} channels but part 0 has {listed[0].channels}; "
-                f"only moments of the same channels can be merged"
-            )
-            raise ValueError(msg)
-        meta = meta + part.meta
-    # Bytes: np.stack compares the fields of structured arrays one by one, 5 µs a part.
-    states: Any = (np.ascontiguousarray(part._partial) for part in listed)  # noqa: SLF001
-    rows = np.frombuffer(b"".join(states), PARTIAL).reshape(len(listed), -1)
-    # Parts without values must not shift the tree: they would change the last digits.
-    some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
-    rows = rows[some] if some.any() and not some.all() else rows
-    return Moments.of_partial(partial.merge_tree(rows).copy(), meta)
-
-
 def _restore(data: bytes, meta: Meta) -> Moments:
     return Moments.of_partial(np.frombuffer(data, PARTIAL).copy(), meta)
-
-
-def _short(values: Floats) -> str:
-    shown = [f"{v:.4g}" for v in values[:6].tolist()]
-    return f"[{' '.join(shown)}{' …' if values.size > 6 else ''}]"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamnorm.arrays import Array, as_array
 from streamnorm.fields import Floats
 from streamnorm.layout import ChannelAxis, kept_axes
-from streamnorm.moments import Moments
+from streamnorm.value import Value
 
 __all__ = [
     "Normalize",
@@ -39,7 +39,7 @@ def denormalized(y: Any, mean: Any, mean_rest: Any, std: Any) -> Any:
 
 
 def mean_and_scale(
-    moments: Moments, ddof: float, zero_variance: ZeroVariance
+    moments: Value, ddof: float, zero_variance: ZeroVariance
 ) -> tuple[Floats, Floats]:
     """Decide what to subtract and what to divide by.
 
@@ -73,8 +73,7 @@ def mean_and_scale(
         )
         raise ValueError(msg)
     if isinstance(zero_variance, str):
-        # Extremes count too: the squares of tiny deviations can underflow to 0, never the reverse.
-        constant = (moments.m2 == 0) | (moments.minimum == moments.maximum)
+        constant = moments.constant
         if zero_variance == "error" and constant.any():
             msg = (
                 f"channel(s) {_named(moments, constant)} are constant, so their std is 0; drop "
@@ -164,7 +163,7 @@ class Normalize:
     @classmethod
     def from_moments(
         cls,
-        moments: Moments,
+        moments: Value,
         *,
         ddof: float = 0,
         zero_variance: ZeroVariance = "unit",
@@ -229,7 +228,7 @@ class Normalize:
         return head, (mean - head).astype(array.dtype), std.astype(array.dtype)
 
 
-def _named(moments: Moments, flags: NDArray[np.bool_]) -> str:
+def _named(moments: Value, flags: NDArray[np.bool_]) -> str:
     names = moments.meta.names or tuple(map(str, range(moments.channels)))
     found = [names[i] for i in np.flatnonzero(flags)]
     return ", ".join(found[:10]) + (", …" if len(found) > 10 else "")

@@ -19,6 +19,7 @@ class Plan:
 
     channel_axis: ChannelAxis | str = "auto"
     nan_policy: NanPolicy = "propagate"
+    exact: bool = False
     transform: Callable[[Any], Any] | None = None
 
 
@@ -74,6 +75,6 @@ def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> O
     as_array(array)
     shape = shape_of(array)
     axis = source.axis(shape) if isinstance(plan.channel_axis, str) else plan.channel_axis
-    measured = measure_partial(array, axis, plan.nan_policy, None, measure_threads)
+    measured = measure_partial(array, axis, plan.nan_policy, None, measure_threads, plan.exact)
     size = int(getattr(array, "nbytes", 0))
     return Outcome(item.name, measured, shape, reading.converted, reading.samples, size=size)

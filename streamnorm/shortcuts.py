@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from streamnorm import threads
-from streamnorm.accumulator import Stack
 from streamnorm.fields import Floats
 from streamnorm.folding import Fold
 from streamnorm.layout import ChannelAxis
@@ -22,6 +21,7 @@ from streamnorm.progress import Bar
 from streamnorm.reading import Plan, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
+from streamnorm.stacks import Stack
 
 __all__ = ["BATCH_SIZES", "Comparison", "Shortcut", "compare"]
 
@@ -125,7 +125,7 @@ def compare(
     opened = open_source(source, channel_axis, chosen)
     averages = _Averages(sorted(batch_sizes))
     plan = Plan(channel_axis)
-    fold = Fold(opened, on_error == "skip")
+    fold = Fold(opened, on_error == "skip", Stack())
     started = time.perf_counter()
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):

@@ -39,6 +39,53 @@ def exact(values) -> Exact:
     return Exact(n, mean, variance, max(abs(float(x)) for x in numbers))
 
 
+def exact_sums(values) -> tuple[int, Fraction, Fraction]:
+    """Return how many values are finite, their sum, and that of their squares."""
+    numbers = [x for x in np.asarray(values).ravel().tolist() if math.isfinite(x)]
+    scaled = [_scaled(x) for x in numbers]
+    return (
+        len(scaled),
+        Fraction(sum(scaled), 1 << UNIT),
+        Fraction(sum(x * x for x in scaled), 1 << 2 * UNIT),
+    )
+
+
+def nearest(number: Fraction) -> float:
+    """Return the nearest float64, half to even, by comparing with its neighbours only."""
+    try:
+        guess = float(number)
+    except OverflowError:
+        guess = math.copysign(math.inf, 1 if number > 0 else -1)
+    candidates = [guess, math.nextafter(guess, math.inf), math.nextafter(guess, -math.inf)]
+    # An infinity stands for 2**1024 here, whose last bit is 0.
+    places = {
+        x: Fraction(2**1024) * (1 if x > 0 else -1) if math.isinf(x) else Fraction(x)
+        for x in candidates
+    }
+    return min(candidates, key=lambda x: (abs(places[x] - number), _last_bit(x)))
+
+
+def _last_bit(x: float) -> int:
+    return 0 if math.isinf(x) else int(np.float64(x).view(np.int64)) & 1
+
+
+def nearest_root(number: Fraction) -> float:
+    """Return the float64 nearest to the root, by comparing squares with its neighbours."""
+    if number == 0:
+        return 0.0
+    low, high = 0.0, 1.7976931348623157e308
+    bits = [int(np.float64(x).view(np.int64)) for x in (low, high)]
+    while bits[1] - bits[0] > 1:
+        middle = sum(bits) // 2
+        value = Fraction(float(np.int64(middle).view(np.float64)))
+        bits[value * value > number] = middle
+    low, high = (Fraction(float(np.int64(b).view(np.float64))) for b in bits)
+    half = (low + high) / 2
+    if half * half == number:
+        return float(low if bits[0] % 2 == 0 else high)
+    return float(low if half * half > number else high)
+
+
 def _scaled(x) -> int:
     numerator, denominator = x.as_integer_ratio()
     return (numerator << UNIT) // denominator

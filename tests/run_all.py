@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 # Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
-INTERPRETED = ["tests/test_kernels.py", "tests/test_interpreted.py"]
+INTERPRETED = [
+    "tests/test_kernels.py",
+    "tests/test_interpreted.py",
+    "tests/test_exact_interpreted.py",
+]
 
 
 def step(title, *command, **environment):

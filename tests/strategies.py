@@ -101,6 +101,30 @@ def tables(draw, dtype="float64", max_rows=60, max_channels=5, special=False):
     return table
 
 
+def patterns(dtype, rng, shape):
+    """Return values of random bit patterns: every exponent, NaN and infinities among them."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    count = int(np.prod(shape))
+    return rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype).reshape(shape)
+
+
+@st.composite
+def bit_patterns(draw, dtype, max_rows=60, max_channels=5):
+    """Draw (4 k, C) values of random bits, or of a few exponents that windows lie between."""
+    rows = 4 * draw(st.integers(0, max_rows // 4))
+    shape = (rows, draw(st.integers(1, max_channels)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    table = patterns(dtype, rng, shape)
+    if np.dtype(dtype).kind == "f" and draw(st.booleans()):
+        # Of one sign and few exponents: windows are met, left, and met again.
+        with np.errstate(all="ignore"):
+            exponents = rng.choice(draw(st.lists(st.integers(-1080, 1023), min_size=1)), shape)
+            table = np.ldexp(rng.uniform(-1, 1, shape), exponents).astype(dtype)
+    return table
+
+
 def splits(rows: int):
     """Draw cut points of `rows` rows into parts; empty parts and parts of one row included."""
     return st.lists(st.integers(0, rows), max_size=6).map(lambda cuts: [0, *sorted(cuts), rows])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamnorm as sn
-from streamnorm import accumulator as fold
 from streamnorm import partial
+from streamnorm import stacks as fold
 
 
 def filled(batches=5):

@@ -20,6 +20,7 @@ def test_public_names():
         == sn.__all__
         == [
             "Accumulator",
+            "ExactMoments",
             "Moments",
             "Normalize",
             "StateFileError",
@@ -38,14 +39,17 @@ def test_public_names():
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        (sn.measure, ["batch", "channel_axis", "nan_policy", "mask", "threads"]),
-        (sn.Accumulator, ["channel_axis", "nan_policy", "threads", "channels"]),
+        (sn.measure, ["batch", "channel_axis", "exact", "nan_policy", "mask", "threads"]),
+        (sn.Accumulator, ["channel_axis", "exact", "nan_policy", "threads", "channels"]),
         (sn.Accumulator.update, ["self", "batch", "mask"]),
         (sn.merge, ["parts"]),
         (sn.save, ["moments", "path"]),
         (sn.load, ["path", "verify"]),
         (sn.Moments.from_mean_std, ["count", "mean", "std", "ddof", "minimum", "maximum"]),
         (sn.Moments.affine, ["self", "scale", "shift"]),
+        (sn.ExactMoments.affine, ["self", "scale", "shift"]),
+        (sn.ExactMoments.digest, ["self"]),
+        (sn.ExactMoments.empty, ["channels"]),
         (sn.Normalize.from_moments, ["moments", "ddof", "zero_variance", "channel_axis"]),
     ],
 )
@@ -55,7 +59,9 @@ def test_signatures_that_others_rely_on(function, names):
 
 def test_compute_has_its_fixed_parameters():
     parameters = inspect.signature(sn.compute).parameters
-    assert {"source", "channel_axis", "nan_policy", "workers", "on_error"} <= set(parameters)
+    assert {"source", "channel_axis", "exact", "nan_policy", "workers", "on_error"} <= set(
+        parameters
+    )
     assert parameters["channel_axis"].default == "auto"
 
 

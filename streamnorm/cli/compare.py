@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         channel_axis=arguments.channel_axis,
         workers=arguments.workers,
         batch_sizes=arguments.batch_sizes,
-        scale=arguments.scale,
+        scale=float(arguments.scale),
         on_error=arguments.on_error,
         choice=Choice(**options.choice_of(arguments)),
     )

@@ -3,9 +3,11 @@
 import argparse
 import sys
 from dataclasses import replace
+from fractions import Fraction
 
 from streamnorm.cli import formats, options
 from streamnorm.compute import compute
+from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
 from streamnorm.state import save
 
@@ -17,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="folder, file or files, glob")
     parser.add_argument("-o", "--output", metavar="FILE", help="save a state file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="add up in integers: the same bits whatever the order, workers or sharding",
+    )
     options.add_channel_axis(parser)
     options.add_scale(parser)
     options.add_ddof(parser)
@@ -32,10 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print, save."""
     options.checked_output(arguments.output, arguments.source)
+    if arguments.exact and arguments.output and arguments.scale != 1:
+        msg = "--scale rounds, so what it gives is not exact: save without --scale, or --exact"
+        raise ValueError(msg)
     source = arguments.source[0] if len(arguments.source) == 1 else arguments.source
     moments = compute(
         source,
         channel_axis=arguments.channel_axis,
+        exact=arguments.exact,
         nan_policy=arguments.nan_policy,
         workers=arguments.workers,
         on_error=arguments.on_error,
@@ -46,12 +57,19 @@ def run(arguments: argparse.Namespace) -> None:
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
     print(options.what_happened(moments.meta.report), file=sys.stderr)
+    if isinstance(moments, ExactMoments):
+        print(f"streamnorm: exact, digest {moments.digest()}", file=sys.stderr)
+    options.say_what_is_beyond(moments, arguments.ddof)
     if arguments.output:
         save(moments, arguments.output)
 
 
-def _scaled(moments: Moments, scale: float) -> Moments:
+def _scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments:
     """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
     origin = moments.meta.provenance
-    passes = tuple(replace(entry, transform=f"x / {scale:g}") for entry in origin.passes)
-    return moments.affine(1 / scale).with_meta(provenance=replace(origin, passes=passes))
+    passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
+    if isinstance(moments, ExactMoments):
+        scaled = moments.affine(1 / scale)
+    else:
+        scaled = moments.affine(1 / float(scale))
+    return scaled.with_meta(provenance=replace(origin, passes=passes))

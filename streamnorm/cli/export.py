@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from streamnorm.cli import formats, options
-from streamnorm.moments import Moments
 from streamnorm.state import load, write_atomically
+from streamnorm.value import Value
 
 __all__ = ["add_arguments", "run"]
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         sys.stdout.write(text)
 
 
-def _npz(moments: Moments, ddof: float) -> bytes:
+def _npz(moments: Value, ddof: float) -> bytes:
     buffer = io.BytesIO()
     arrays = {name: getattr(moments, name) for name in ("count", "mean", "minimum", "maximum")}
     np.savez(buffer, std=moments.std(ddof), **arrays)

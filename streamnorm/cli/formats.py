@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.moments import Moments
+from streamnorm.value import Value
 
 __all__ = ["as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
 
 _COLUMNS = ("channel", "count", "mean", "std", "min", "max")
 
 
-def as_table(moments: Moments, ddof: float) -> str:
+def as_table(moments: Value, ddof: float) -> str:
     """One row a channel."""
     names = moments.meta.names or tuple(map(str, range(moments.channels)))
     omitted = bool(moments.omitted.any())
@@ -35,7 +35,7 @@ def rows_as_text(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def as_json(moments: Moments, ddof: float) -> str:
+def as_json(moments: Value, ddof: float) -> str:
     """Strict JSON; NaN and infinities as null."""
     report = moments.meta.report
     plain = {
@@ -59,7 +59,7 @@ def as_json(moments: Moments, ddof: float) -> str:
     return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
-def as_torchvision(moments: Moments, ddof: float) -> str:
+def as_torchvision(moments: Value, ddof: float) -> str:
     """Return a line for a torchvision pipeline.
 
     Raises
@@ -73,7 +73,7 @@ def as_torchvision(moments: Moments, ddof: float) -> str:
     return f"transforms.Normalize(mean={_list(moments.mean)}, std={_list(moments.std(ddof))})\n"
 
 
-def as_yaml(moments: Moments, ddof: float) -> str:
+def as_yaml(moments: Value, ddof: float) -> str:
     """YAML 1.2; its numbers are JSON's, with YAML's own words for NaN and infinity."""
     fields = {
         "count": moments.count,

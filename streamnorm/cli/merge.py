@@ -4,11 +4,13 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 from streamnorm.cli import formats, options
 from streamnorm.errors import StreamnormWarning
-from streamnorm.moments import merge
+from streamnorm.exact import ExactMoments
 from streamnorm.state import load, save
+from streamnorm.value import Value, merge
 
 __all__ = ["add_arguments", "run"]
 
@@ -29,11 +31,25 @@ def run(arguments: argparse.Namespace) -> None:
         twice = next(path for path, file in zip(paths, real, strict=True) if real.count(file) > 1)
         msg = f"{twice} is given twice: its data would be counted twice"
         raise ValueError(msg)
-    total = merge([load(path) for path in paths])
+    parts = [load(path) for path in paths]
+    _check_alike(paths, parts)
+    total = merge(parts)
     sys.stdout.write(formats.as_table(total, arguments.ddof))
     transforms = {str(entry.transform) for entry in total.meta.provenance.passes}
     if len(transforms) > 1:
         what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
         warnings.warn(f"{what}: are their scales the same?", StreamnormWarning, stacklevel=2)
+    options.say_what_is_beyond(total, arguments.ddof)
     save(total, arguments.output)
     print(f"streamnorm: merged {len(paths):,} into {arguments.output}", file=sys.stderr)
+
+
+def _check_alike(paths: Sequence[str], parts: Sequence[Value]) -> None:
+    """Refuse exact and rounded parts together, by the names of their files."""
+    exact = [isinstance(part, ExactMoments) for part in parts]
+    if any(exact) and not all(exact):
+        msg = (
+            f"{paths[exact.index(True)]} is exact but {paths[exact.index(False)]} is not: what was "
+            f"rounded cannot become exact again; compute all parts with --exact, or none"
+        )
+        raise ValueError(msg)

@@ -2,12 +2,20 @@
 
 import argparse
 import errno
+import math
 import os
+import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
+from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
+from streamnorm.rationals import nearest
+from streamnorm.value import Value
 
 __all__ = [
     "add_channel_axis",
@@ -16,6 +24,7 @@ __all__ = [
     "add_scale",
     "checked_output",
     "choice_of",
+    "say_what_is_beyond",
     "what_happened",
 ]
 
@@ -101,12 +110,20 @@ def what_happened(report: Report) -> str:
     return "streamnorm: " + ", ".join(parts)
 
 
+def say_what_is_beyond(value: Value, ddof: float) -> None:
+    """Say on stderr where a std is infinite only because float64 does not hold it."""
+    beyond = np.isinf(value.std(ddof)) & np.isfinite(value.mean)
+    if beyond.any():
+        where = channels_where(beyond)
+        print(f"streamnorm: the std of channel(s) {where} is beyond float64", file=sys.stderr)
+
+
 def add_scale(parser: argparse.ArgumentParser) -> None:
     """Add --scale."""
     parser.add_argument(
         "--scale",
         type=_scale,
-        default=1.0,
+        default=Fraction(1),
         metavar="S",
         help="divide every value by S; 255 gives the numbers of 8-bit images as 0 to 1",
     )
@@ -141,12 +158,13 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _scale(text: str) -> float:
+def _scale(text: str) -> Fraction:
     try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < float("inf"):
+        scale = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        scale = Fraction(0)
+    # What float64 rounds to 0 or to infinity is no scale either.
+    if scale <= 0 or not 0 < nearest(scale.numerator, scale.denominator) < math.inf:
         msg = f"expected a finite number above 0, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
     return scale

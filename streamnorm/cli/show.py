@@ -4,8 +4,9 @@ import argparse
 import sys
 
 from streamnorm.cli import formats, options
-from streamnorm.moments import Moments
+from streamnorm.exact import ExactMoments
 from streamnorm.state import load
+from streamnorm.value import Value
 
 __all__ = ["add_arguments", "run"]
 
@@ -22,14 +23,17 @@ def run(arguments: argparse.Namespace) -> None:
     moments = load(arguments.file)
     if arguments.format == "table":
         text = formats.as_table(moments, arguments.ddof) + _provenance(moments)
+        if isinstance(moments, ExactMoments):
+            text += f"exact, digest {moments.digest()}\n"
     elif arguments.format == "json":
         text = formats.as_json(moments, arguments.ddof)
     else:
         text = formats.as_torchvision(moments, arguments.ddof)
     sys.stdout.write(text)
+    options.say_what_is_beyond(moments, arguments.ddof)
 
 
-def _provenance(moments: Moments) -> str:
+def _provenance(moments: Value) -> str:
     origin = moments.meta.provenance
     lines = []
     for entry in origin.passes:

@@ -4,7 +4,6 @@ import itertools
 from typing import Any, cast
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from streamnorm import partial, threads
@@ -14,6 +13,7 @@ from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels import crew, floats, integers
 from streamnorm.kernels.compiled import merge_rows
 from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, TURN
+from streamnorm.kernels.memory import FEWEST_BOXES, cut_of, memory_of, native
 from streamnorm.layout import Layout, pieces_of
 from streamnorm.partial import Partial
 
@@ -24,8 +24,6 @@ _DOWN = 2.0**-600
 _UP = 2.0**600
 _LITTLE = 8192
 """Bytes of results that may be handed on although only the first row of them is needed."""
-_FEWEST_BOXES = 4
-"""Below this many boxes handing work to other threads costs more than it saves."""
 
 
 def measure_array(
@@ -44,7 +42,7 @@ def measure_array(
     """
     arranged = layout.arrange(array)
     mask = None if valid is None else layout.arrange(valid)
-    cut = _cut(arranged, mask, layout, precision)
+    cut = cut_of(arranged, mask, layout, precision)
     if cut is None:
         return _measure_pieces(arranged, mask, layout, precision, omit, workers)
     if not cut.rows:
@@ -52,7 +50,7 @@ def measure_array(
     rows = np.empty((cut.rows, layout.channels), partial.PARTIAL)
     job = _job(arranged, mask, cut, precision, rows)
     boxes = len(cut.boxes)
-    _run(job, omit, min(workers, boxes) if boxes >= _FEWEST_BOXES else 1)
+    _run(job, omit, min(workers, boxes) if boxes >= FEWEST_BOXES else 1)
     # A copy lets go of the others; where they are few it costs more than they do.
     merged: Partial = rows[0] if rows.nbytes <= _LITTLE else rows[0].copy()
     if job.turn[OVERFLOWED]:
@@ -101,11 +99,11 @@ def _measure_pieces(
 
     def share() -> None:
         while (i := next(left)) < len(pieces):
-            block = layout.flatten(_native(arranged[pieces[i]]))
+            block = layout.flatten(native(arranged[pieces[i]]))
             kept = None if mask is None else layout.flatten(np.ascontiguousarray(mask[pieces[i]]))
             measure_block(block, kept, precision, omit, rows[i])
 
-    threads.spread(share, min(workers, len(pieces)) if len(pieces) >= _FEWEST_BOXES else 1)
+    threads.spread(share, min(workers, len(pieces)) if len(pieces) >= FEWEST_BOXES else 1)
     return _merged(rows)
 
 
@@ -115,42 +113,6 @@ def _merged(rows: Partial) -> Partial:
         return merged
     merge_rows(rows)
     return merged.copy()
-
-
-def _cut(arranged: Array, mask: Array | None, layout: Layout, precision: Precision) -> Cut | None:
-    """Cut an array into boxes that a kernel can read where they lie, or None."""
-    size = arranged.itemsize
-    if not arranged.flags.aligned or not arranged.dtype.isnative:
-        return None
-    if mask is not None and tuple(s * size for s in mask.strides) != arranged.strides:
-        return None
-    if precision.name not in layout.cuts:
-        steps = tuple(stride // size for stride in arranged.strides)
-        lanes = LINE // precision.bits.itemsize
-        layout.cuts[precision.name] = (
-            None
-            if precision.summed is Summed.CENTRED
-            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes)
-        )
-    return layout.cuts[precision.name]
-
-
-def _native(piece: Array) -> Array:
-    return np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
-
-
-def _memory(array: Array, precision: Precision) -> Array:
-    """View the memory from an array's first value to its last as one flat, read-only array."""
-    if array.flags.c_contiguous:
-        flat = array.reshape(array.size)
-    else:
-        last = sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True))
-        flat = as_strided(array, (last // array.itemsize + 1,), (array.itemsize,))
-    if flat.dtype != precision.bits:
-        flat = flat.view(precision.bits)
-    # Kernels are compiled once, for read-only arrays: any array can be viewed as one.
-    flat.flags.writeable = False
-    return flat
 
 
 def measure_block(
@@ -180,8 +142,8 @@ def _job(
     rows: Partial,
 ) -> crew.Job:
     """Return the work on the boxes of an array."""
-    x = _memory(array, precision)
-    truth = None if mask is None else _memory(mask, precision_of("bool")).view(np.bool_)
+    x = memory_of(array, precision)
+    truth = None if mask is None else memory_of(mask, precision_of("bool")).view(np.bool_)
     kernel = integers if precision.summed is Summed.INTEGERS else floats
     turn = np.zeros(TURN, np.int64)
     return crew.Job(

@@ -37,7 +37,7 @@ class Job(NamedTuple):
     Attributes
     ----------
     kernel : module
-        `streamnorm.kernels.floats` or `integers`.
+        `streamnorm.kernels.floats`, `integers` or `exact_boxes`.
     x, mask, boxes, owners, turn, flip, omit, rows
         What its `measure_boxes` takes.
     """
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
     def run(self, desk: Array = NO_DESK) -> None:
         """Do it on the caller's thread, and offer it to those who watch a desk."""
-        self.kernel.measure_boxes(*self[1:], desk, False)
+        self.kernel.measure_boxes(*self[1:], desk, 0)
 
 
 class _Crew:

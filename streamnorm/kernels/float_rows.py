@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
-from streamnorm.kernels.numbers import Halves, Plain, numbers_of
+from streamnorm.kernels.numbers import Halves, Plain, floats_of, numbers_of
 from streamnorm.kernels.panels import Panel, over_panels
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 
@@ -179,17 +179,9 @@ def _rows(*, narrow: bool) -> Any:
     return add_rows
 
 
-def _floats(raw: Array) -> Array:
-    if raw.dtype == np.int16:
-        return raw.view(np.float16).astype(np.float64)
-    if raw.dtype == np.uint16:
-        return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return raw.astype(np.float64)
-
-
 def _add(raw: Array, valid: Array, place: Array) -> None:
     """Add rows of values where `valid`; the specification of all functions."""
-    values = _floats(raw)
+    values = floats_of(raw)
     numbers = valid & ~np.isnan(values)
     with np.errstate(all="ignore"):
         d = np.where(numbers, values - place[SHIFT], 0.0)
@@ -208,7 +200,7 @@ def _add_plainly(
     for panel, raw, valid in rows_of(x, Band(*band), mask, narrow=narrow):
         place = acc.reshape(-1, FIELDS, raw.shape[1])[panel]
         _add(raw, valid, place)
-        if omit is None and not np.isfinite(_floats(raw)[valid]).all():
+        if omit is None and not np.isfinite(floats_of(raw)[valid]).all():
             place[S2] = np.nan
 
 

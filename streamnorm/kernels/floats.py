@@ -36,7 +36,7 @@ _read = walk.reader(add_rows, add_narrow_rows)
 @jit
 def measure_boxes(
     x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool | None, rows: Partial, desk: Array, helping: bool,
+    omit: bool | None, rows: Partial, desk: Array, worker: int,
 ) -> None:  # fmt: skip
     """Measure boxes, and merge their rows of results into the first.
 
@@ -63,8 +63,8 @@ def measure_boxes(
         Where results go; what stood there is overwritten.
     desk : array of int64, shape (DESK,) or (0,)
         Where to offer the job to helpers; size 0 to do it alone, or to help.
-    helping : bool
-        Only measure boxes that nobody has taken yet; to merge is for whom the job belongs to.
+    worker : int
+        0 for whom the job belongs to, who merges; others only help.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), 0 if omit is None else int(omit))
     lanes = LINE // x.itemsize
@@ -120,7 +120,7 @@ def measure_boxes(
                 given = -given
             if stages.sum_up(pointer(book), width, given, pointer(here), channels):
                 turn[OVERFLOWED] = 1
-    if not helping:
+    if worker == 0:
         clear(desk)
         if omit is not None or turn[OPEN] == 0:
             merge_tree(pointer(rows), *rows.shape)

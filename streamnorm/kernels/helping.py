@@ -4,8 +4,6 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
 from streamnorm.arrays import Array
 from streamnorm.kernels.compiled import jit
 from streamnorm.kernels.desk import leave, taken, watch
@@ -19,9 +17,10 @@ def serve_by(measure_boxes: Callable[..., None], name: str) -> Callable[..., int
     The function is made anew, with the kernel among its globals: Numba finds nothing again in its
     cache that has the kernel in a closure.
     """
-    serve = FunctionType(_serve.__code__, globals() | {"measure_boxes": measure_boxes})
+    serve: Any = FunctionType(_serve.__code__, globals() | {"measure_boxes": measure_boxes})
     serve.__qualname__ = f"serve_{name}"
-    return jit(serve)
+    compiled: Callable[..., int] = jit(serve)
+    return compiled
 
 
 def _serve(
@@ -37,8 +36,6 @@ def _serve(
     desk, kind, helper, seen
         As for `streamnorm.kernels.desk.watch`.
     """
-    # Not a literal, of which Numba would compile a version of its own.
-    helping: Any = np.bool_(True)
     job = watch(desk, kind, helper, seen)
     while job != 0:
         arrays, how = taken(desk, (x, mask, boxes, owners, turn, rows))
@@ -54,7 +51,7 @@ def _serve(
             job_omit,
             job_rows,
             desk[:0],
-            helping,
+            helper + 1,
         )
         leave(desk, helper)
         seen = job

@@ -28,7 +28,7 @@ from streamnorm.kernels.integer_rows import (
 from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
 from streamnorm.partial import Partial
 
-__all__ = ["measure_boxes", "serve"]
+__all__ = ["measure_boxes", "serve", "sums_of_lanes"]
 
 # notation: n count, s sum, q sum of squares, lo and hi the extremes
 
@@ -57,13 +57,32 @@ def _write(row: Any, n: int, s: int, q: int, lo: int, hi: int, flip: int, total:
         row["maximum"] = np.float64(hi - flip)
 
 
+@jit_part
+def sums_of_lanes(acc: Array, owners: Array, channels: int, top: int) -> Array:
+    """Add up the lanes of each channel; gives the fields of `integer_rows`, (FIELDS, channels)."""
+    lanes = acc.shape[1]
+    sums = np.zeros((FIELDS, channels), np.int64)
+    for c in range(channels):
+        sums[LOW, c] = top
+    for k in range(owners.size):
+        c = owners[k]
+        if c >= 0:
+            row = k // lanes * FIELDS
+            lane = k % lanes
+            for field in (SUM, SQUARES, VALID):
+                sums[field, c] += acc[row + field, lane]
+            sums[LOW, c] = min(sums[LOW, c], acc[row + LOW, lane])
+            sums[HIGH, c] = max(sums[HIGH, c], acc[row + HIGH, lane])
+    return sums
+
+
 _read = walk.reader(add_rows, add_narrow_rows)
 
 
 @jit
 def measure_boxes(
     x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool | None, rows: Partial, desk: Array, helping: bool,
+    omit: bool | None, rows: Partial, desk: Array, worker: int,
 ) -> None:  # fmt: skip
     """Measure boxes, and merge their rows of results into the first.
 
@@ -87,22 +106,12 @@ def measure_boxes(
             pointer(acc),
         )  # fmt: skip
         finish(pointer(x), pointer(acc), panels)
-        sums = np.zeros((FIELDS, channels), np.int64)
-        for c in range(channels):
-            sums[LOW, c] = top
-        for panel in range(panels):
-            for lane in range(lanes):
-                c = owners[box["owners"] + panel * lanes + lane]
-                if c >= 0:
-                    row = panel * FIELDS
-                    for field in (SUM, SQUARES, VALID):
-                        sums[field, c] += acc[row + field, lane]
-                    sums[LOW, c] = min(sums[LOW, c], acc[row + LOW, lane])
-                    sums[HIGH, c] = max(sums[HIGH, c], acc[row + HIGH, lane])
+        own = owners[box["owners"] : box["owners"] + panels * lanes]
+        sums = sums_of_lanes(acc, own, channels, top)
         for c in range(channels):
             n, s, q = sums[VALID, c], sums[SUM, c], sums[SQUARES, c]
             _write(here[c], n, s, q, sums[LOW, c], sums[HIGH, c], flip, box["each"])
-    if not helping:
+    if worker == 0:
         clear(desk)
         merge_tree(pointer(rows), *rows.shape)
 

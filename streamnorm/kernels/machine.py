@@ -24,6 +24,7 @@ __all__ = [
     "WORDS_OF_ARRAY",
     "atomic_add",
     "atomic_load",
+    "bits_of",
     "let_others",
     "note_arrays",
     "noted_arrays",
@@ -173,6 +174,19 @@ def _noted_arrays_plainly(
 
 
 @intrinsic
+def _bits_of(_: Any, number: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _INDEX)
+
+    return types.int64(types.float64), generate
+
+
+def _bits_of_plainly(number: float) -> int:
+    """Return the bits of a float64 as an integer."""
+    return int(np.float64(number).view(np.int64))
+
+
+@intrinsic
 def _pointer(_: Any, array: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if array == types.none:
@@ -193,6 +207,7 @@ def _pointer_plainly(array: Array | None) -> Array | None:
 
 
 atomic_add: Any = _atomic_add_plainly if JIT_OFF else _atomic_add
+bits_of: Any = _bits_of_plainly if JIT_OFF else _bits_of
 atomic_load: Any = _atomic_load_plainly if JIT_OFF else _atomic_load
 let_others: Any = _let_others_plainly if JIT_OFF else _let_others
 note_arrays: Any = _note_arrays_plainly if JIT_OFF else _note_arrays

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 
+from streamnorm.arrays import Array
 from streamnorm.kernels.vectors import Vectors
 
-__all__ = ["Halves", "Plain", "numbers_of"]
+__all__ = ["Halves", "Plain", "floats_of", "numbers_of"]
 
 _HALF = ir.IntType(16)
 _F32 = ir.FloatType()
@@ -97,7 +99,8 @@ class Halves:
     def _chosen(self, sign: str, a: Any, b: Any) -> Any:
         return self.words.builder.select(self.words.builder.icmp_signed(sign, a, b), a, b)
 
-    def _scaled(self, raw: Any) -> Any:
+    def scaled(self, raw: Any) -> Any:
+        """Return stored values as float64, each divided by `scale`."""
         words, builder = self.words, self.words.builder
         wide = words.of(_I64)
         moved = builder.shl(builder.sext(raw, wide), words.constant(wide, self.moved))
@@ -108,7 +111,7 @@ class Halves:
         """Return what was compared as float64; a NaN as an infinity."""
         words, builder = self.words, self.words.builder
         wide = words.of(_F64)
-        number = builder.fmul(self._scaled(self.ordered(ordered)), words.constant(wide, self.scale))
+        number = builder.fmul(self.scaled(self.ordered(ordered)), words.constant(wide, self.scale))
         size = words.call(f"llvm.fabs.v{words.width}f64", wide, [number])
         huge = builder.fcmp_ordered(">", size, words.constant(wide, self.largest))
         infinite = builder.fmul(number, words.constant(wide, float("inf")))
@@ -121,7 +124,7 @@ class Halves:
         down = words.builder.fsub(words.constant(shift.type, -0.0), shift)
         name = f"llvm.fmuladd.v{words.width}f64"
         # The product is exact: fused or not makes no difference.
-        return words.call(name, shift.type, [self._scaled(raw), scale, down])
+        return words.call(name, shift.type, [self.scaled(raw), scale, down])
 
     def is_number(self, raw: Any) -> Any:
         """Return which stored values are not NaN."""
@@ -133,3 +136,12 @@ class Halves:
 def numbers_of(words: Vectors, kind: Any) -> Plain | Halves:
     """Return how values of a Numba type are read: int16 stands for float16, uint16 for bfloat16."""
     return (Halves if kind.bitwidth == 16 else Plain)(words, kind)
+
+
+def floats_of(raw: Array) -> Array:
+    """Return stored values as float64: the plain form of reading."""
+    if raw.dtype == np.int16:
+        return raw.view(np.float16).astype(np.float64)
+    if raw.dtype == np.uint16:
+        return (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return raw.astype(np.float64)

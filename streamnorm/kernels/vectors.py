@@ -186,7 +186,7 @@ class Vectors:
             band = band._replace(at=builder.add(band.at, builder.mul(swept, band.step)))
         with cgutils.for_range(builder, band.panels, intp=_INDEX) as panel:
             sums = begin(builder.add(band.panel, panel.index))
-            at = builder.add(band.at, self._column(band, panel.index))
+            at = builder.add(band.at, self.column(band, panel.index))
             fetch = self._share(band, panel.index)
             with cgutils.for_range(builder, rows, intp=_INDEX) as row:
                 index = builder.add(at, builder.mul(row.index, band.step))
@@ -229,14 +229,14 @@ class Vectors:
             first = builder.add(band.at, builder.mul(group.index, step))
             with cgutils.for_range(builder, band.panels, intp=_INDEX) as panel:
                 sums = begin(builder.add(band.panel, panel.index))
-                index = builder.add(first, self._column(band, panel.index))
+                index = builder.add(first, self.column(band, panel.index))
                 for _ in range(SWEPT_ROWS):
                     self._prefetch(data, builder.add(index, band.ahead))
                     sums.add(self.load(data, index))
                     index = builder.add(index, band.step)
                 sums.end(_INDEX(SWEPT_ROWS))
 
-    def _column(self, band: Band, panel: Any) -> Any:
+    def column(self, band: Band, panel: Any) -> Any:
         """Return where a panel begins in its row."""
         builder = self.builder
         is_last = builder.icmp_signed("==", panel, builder.sub(band.panels, _INDEX(1)))

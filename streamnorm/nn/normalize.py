@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from streamnorm.layout import ChannelAxis
-from streamnorm.moments import Moments
 from streamnorm.normalize import (
     ZeroVariance,
     check_constants,
@@ -17,6 +16,7 @@ from streamnorm.normalize import (
     normalized,
     shaped,
 )
+from streamnorm.value import Value
 
 __all__ = ["Normalize"]
 
@@ -64,7 +64,7 @@ class Normalize(nn.Module):
     @classmethod
     def from_moments(
         cls,
-        moments: Moments,
+        moments: Value,
         *,
         ddof: float = 0,
         zero_variance: ZeroVariance = "unit",

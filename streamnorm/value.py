@@ -1,0 +1,206 @@
+"""What both values are: immutable, mergeable, with the same readers; and the merge of many."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Self, TypeVar
+
+from numpy.typing import NDArray
+
+from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
+from streamnorm.meta import NO_META, Meta
+
+__all__ = ["Value", "merge"]
+
+
+class Value(ABC):
+    """Statistics of every channel: what `Moments` and `ExactMoments` share."""
+
+    __slots__ = ("_meta",)
+    _meta: Meta
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"{type(self).__name__} cannot change; make new ones instead of setting {name!r}"
+        raise AttributeError(msg)
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Number of channels, C."""
+
+    @property
+    def channel_shape(self) -> tuple[int, ...]:
+        """Shape of the kept axes; ``(C,)`` unless several axes were kept."""
+        return self._meta.channel_shape or (self.channels,)
+
+    @property
+    def meta(self) -> Meta:
+        """Names, provenance and report."""
+        return self._meta
+
+    @property
+    @abstractmethod
+    def count(self) -> Counts:
+        """Values seen per channel, int64, shape (C,), non-finite ones included."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Floats:
+        """Mean per channel, float64, shape (C,); NaN where nothing was seen."""
+
+    @property
+    @abstractmethod
+    def m2(self) -> Floats:
+        """Sum of squared deviations from the mean, float64, shape (C,). Not the variance."""
+
+    @property
+    @abstractmethod
+    def minimum(self) -> Floats:
+        """Smallest value per channel; NaN where empty, unknown, or a NaN was seen."""
+
+    @property
+    @abstractmethod
+    def maximum(self) -> Floats:
+        """Largest value per channel; NaN where empty, unknown, or a NaN was seen."""
+
+    @property
+    @abstractmethod
+    def omitted(self) -> Counts:
+        """Values left out per channel, int64, shape (C,): skipped NaN and masked ones."""
+
+    @property
+    @abstractmethod
+    def extremes_known(self) -> Bools:
+        """Whether minimum and maximum are those of all values counted, bool, shape (C,)."""
+
+    @property
+    @abstractmethod
+    def constant(self) -> Bools:
+        """Whether all values are known to be the same, bool, shape (C,)."""
+
+    @abstractmethod
+    def variance(self, ddof: float = 0) -> Floats:
+        """Return the variance per channel, float64, shape (C,).
+
+        Parameters
+        ----------
+        ddof : float
+            Divides by ``count - ddof``: 0 gives the variance of the data as they are, 1 the
+            unbiased estimate (``numpy.var(ddof=1)``, ``torch.var(correction=1)``).
+
+        Returns
+        -------
+        numpy.ndarray
+            NaN, without a warning, where ``count <= ddof`` and where a non-finite value was seen.
+        """
+
+    @abstractmethod
+    def std(self, ddof: float = 0) -> Floats:
+        """Return the standard deviation per channel, float64, shape (C,); see `variance`."""
+
+    def with_meta(self, **changes: Any) -> Self:
+        """Return the same numbers with fields of `meta` replaced, for example ``names``."""
+        return self._with(checked_meta(replace(self._meta, **changes), self.channels))
+
+    @abstractmethod
+    def _with(self, meta: Meta) -> Self:
+        """Return the same numbers with another meta."""
+
+    @classmethod
+    @abstractmethod
+    def _merged(cls, parts: Sequence[Any], meta: Meta) -> Self:
+        """Merge parts of this type and of as many channels."""
+
+    def __add__(self, other: object) -> Self:
+        if not isinstance(other, Value):
+            return NotImplemented
+        both: list[Any] = [self, other]
+        merged: Self = merge(both)
+        return merged
+
+    def __repr__(self) -> str:
+        fewest = int(self.count.min(initial=MAX_COUNT))
+        most = int(self.count.max(initial=0))
+        seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
+        mean, std = _short(self.mean), _short(self.std())
+        return f"{type(self).__name__}(C={self.channels}, n={seen}, mean={mean}, std={std})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+V = TypeVar("V", bound=Value)
+
+
+def merge(parts: Iterable[V]) -> V:
+    """Merge many values into that of all data together.
+
+    `Moments` are merged in a balanced tree in the order given: the same parts in the same order
+    give the same bits, whoever computed them, and the ones that an `Accumulator` over the same
+    batches holds. `ExactMoments` give the same bits in any order.
+
+    Parameters
+    ----------
+    parts : iterable of Moments, or of ExactMoments
+        At least one; all of the same number of channels. Empty ones change nothing.
+
+    Returns
+    -------
+    Moments or ExactMoments
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, or their channels or channel names differ.
+    TypeError
+        If a part is something else, or both kinds are among them.
+    OverflowError
+        If a count would exceed 2**63 - 1.
+
+    Examples
+    --------
+    >>> import streamnorm as sn
+    >>> sn.merge(sn.measure([[float(x)]]) for x in range(5)).mean.tolist()
+    [2.0]
+    """
+    listed = list(parts)
+    if not listed:
+        msg = "nothing to merge: expected at least one part; start from Moments.empty(channels)"
+        raise ValueError(msg)
+    meta = NO_META
+    for at, part in enumerate(listed):
+        if not isinstance(part, Value):
+            what = type(part).__name__
+            msg = f"part {at} is a {what}, expected Moments; measure or load it first"
+            raise TypeError(msg)
+        _of_type(listed[0], part)
+        if part.channels != listed[0].channels:
+            msg = (
+                f"part {at} has {part.channels} channels but part 0 has {listed[0].channels}; "
+                f"only moments of the same channels can be merged"
+            )
+            raise ValueError(msg)
+        meta = meta + part.meta
+    return type(listed[0])._merged(listed, meta)  # noqa: SLF001
+
+
+def _of_type(first: Value, other: Value) -> Value:
+    if type(first) is not type(other):
+        msg = (
+            f"cannot merge {type(first).__name__} with {type(other).__name__}: what was rounded "
+            f"cannot become exact again; measure both with exact=True, or give up exactness with "
+            f"exact_moments.moments"
+        )
+        raise TypeError(msg)
+    return other
+
+
+def _short(values: NDArray[Any]) -> str:
+    shown = [f"{v:.4g}" for v in values[:6].tolist()]
+    return f"[{' '.join(shown)}{' …' if values.size > 6 else ''}]"
