@@ -41,6 +41,17 @@ def cifar(data):
     return np.load(data / "cifar10" / "train_images.npy", mmap_mode="r")
 
 
+@pytest.fixture(scope="session")
+def fashion(data):
+    """Fashion-MNIST test images, uint8 (10000, 28, 28)."""
+    import gzip
+
+    import numpy as np
+
+    with gzip.open(data / "fashion_mnist" / "t10k-images-idx3-ubyte.gz") as file:
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28)
+
+
 @pytest.fixture
 def streamnorm_command():
     """Run the command line in a real process."""

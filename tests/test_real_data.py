@@ -1,12 +1,12 @@
 """Certified, published and exactly computed values of real data (tests/DATA.md says which)."""
 
-import gzip
 import json
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from oracle import assert_accurate
+from real_data import NIST, column_of, nist_values, peer_cases
 
 import streamnorm as sn
 from streamnorm import Moments
@@ -16,17 +16,6 @@ pytestmark = pytest.mark.data
 EPS = 2.0**-52
 CIFAR_MEAN = np.array([0.4913996786151960784, 0.4821584083946078431, 0.4465309144454656863])
 CIFAR_STD = np.array([0.2470322324632820090, 0.2434851280000555435, 0.2615878417279645055])
-NIST = (
-    "Lew",
-    "Lottery",
-    "Mavro",
-    "Michelso",
-    "NumAcc1",
-    "NumAcc2",
-    "NumAcc3",
-    "NumAcc4",
-    "PiDigits",
-)
 
 
 def assert_cifar(moments):
@@ -95,13 +84,6 @@ def test_cifar10_from_a_dataloader(cifar, loader_workers):
         dataset, batch_size=512, shuffle=True, num_workers=loader_workers
     )
     assert_cifar(sn.compute(loader))
-
-
-@pytest.fixture(scope="module")
-def fashion(data):
-    """Fashion-MNIST test images, uint8 (10000, 28, 28)."""
-    with gzip.open(data / "fashion_mnist" / "t10k-images-idx3-ubyte.gz") as file:
-        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28)
 
 
 def assert_fashion(total):
@@ -189,15 +171,6 @@ def test_robot_episodes_recomputed_and_their_published_statistics_merged(episode
     assert (np.abs(merged.mean - total.mean) <= 1e-4 * scale).all()
 
 
-def nist_values(folder, name):
-    count = json.loads((folder / "nist_strd" / "certified.json").read_text())[name]["n"]
-    path = folder / "nist_strd" / f"{name}.dat"
-    if not path.exists():
-        path = path.with_suffix(".txt")
-    words = path.read_text().split()
-    return np.array([float(word) for word in words[-count:]])
-
-
 def streamed(values):
     accumulator = sn.Accumulator()
     for value in values:
@@ -230,16 +203,6 @@ def test_nist_strd(data, name, way):
     got = Fraction(float(moments.std(ddof=1)[0]))
     assert abs(got / std - 1) <= max(2e-14, 4 * kappa * EPS)
     assert abs(Fraction(float(moments.mean[0])) / mean - 1) <= 1e-14
-
-
-def peer_cases(folder):
-    return json.loads((folder / "vectors" / "peer_vectors.json").read_text())
-
-
-def column_of(case):
-    if case["dtype"] == "int64":
-        return np.array([int(text) for text in case["data_dec"]], np.int64)
-    return np.array([float.fromhex(text) for text in case["data"]], case["dtype"])
 
 
 def test_every_finite_peer_vector_is_within_its_bound(data):
