@@ -1,9 +1,9 @@
 """``python -m benchmarks``: measure, beside the peers, and say which bars are reached.
 
 Prints one table for each question and the bars with their verdicts. ``--quick`` asks the main
-questions on little data in less than a minute. ``--write`` keeps the results:
-benchmarks/results.json, docs/benchmarks.md with its pictures, and the part of README.md between its
-markers; with ``--only`` it renews those results and keeps the others.
+questions on little data in less than a minute. ``--write`` keeps the results: a file for this
+machine in benchmarks/results, docs/benchmarks.md with its pictures, and the part of README.md
+between its markers; with ``--only`` it renews those results and keeps the others.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 QUESTIONS = [path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")]
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
+KEPT = ROOT / "benchmarks" / "results"
 
 
 def main():
@@ -53,15 +54,16 @@ def report(content, options):
     """Print tables and verdicts, and keep them if wanted."""
     from benchmarks import plots
     from benchmarks.report import about, page, tables, verdicts
-    from benchmarks.results import load, renewed, slim
+    from benchmarks.results import keep, load, load_all, slim
 
-    kept = ROOT / "benchmarks" / "results.json"
     content = slim(content)
-    if options.write and options.only:
-        content = renewed(json.loads(kept.read_text()), content)
-    path = kept if options.write else Path(tempfile.mkstemp(".json")[1])
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    results = load(path)
+    if options.write:
+        keep(KEPT, content, everything=not options.only)
+        results = load_all(KEPT)
+    else:
+        path = Path(tempfile.mkstemp(".json")[1])
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        results = load(path)
     print(tables(results), "## The bars", verdicts(results), about(results), sep="\n\n")
     if options.write:
         plots.draw(results, FOLDER)

@@ -11,6 +11,9 @@ UPDATE = "update of (32, 16)"
 TABLES = [name for name in LAYOUTS if name != "NCHW (·, 3, 60, 60)"]
 IMAGES = ["NCHW (·, 3, 60, 60)", "NHWC (·, 60, 60, 3)"]
 WITH_NAN = [f"10 % NaN left out, {layout}" for layout in LAYOUTS]
+EXACT_TABLES = ["NHWC (·, 60, 60, 3)", "(N, 3)", "(N, 64)", "(N, 768)", "(N, 4096)"]
+EXACT_IMAGES = ["NCHW (·, 3, 60, 60)", "NHWC (·, 60, 60, 3)"]
+EXACT_ALL = ["NCHW (·, 3, 60, 60)", "(N, 1)", *EXACT_TABLES]
 VIEWS = ("NHWC of NCHW", "x.T", "x[::2] of (N, 64)", "x[:, :, 8:-8, 8:-8]")
 
 
@@ -38,7 +41,7 @@ class Bar:
         values = self.value(results)
         if not values:
             return None
-        less = self.unit in ("s", "µs", "MB")
+        less = self.unit in ("s", "µs", "MB", "KiB")
         worst, where = (max if less else min)(values)
         return worst, where, worst <= self.bar if less else worst >= self.bar
 
@@ -91,6 +94,20 @@ def seconds(question, row, column, scale=1.0, minus=None):
             return []
         spent = record.seconds - (base.seconds if base else 0)
         return [(scale * spent / record.info.get("calls", 1), row)]
+
+    return value
+
+
+def exact(rows, *columns):
+    return shares("exact", rows, *columns)
+
+
+def noted(row, column):
+    """Value: a number that the benchmark noted."""
+
+    def value(results):
+        record = results.find("exact", row, column)
+        return [(record.info["noted"], f"{row}, {column}")] if record else []
 
     return value
 
@@ -184,5 +201,26 @@ BARS = (
         seconds("start", "first measure, kernel cached", "seconds"), "s"),
     Bar("import, above NumPy", 0.1,
         seconds("start", "import streamnorm", "seconds", minus="import numpy"), "s"),
+    Bar("exact, float32 NCHW and contiguous", 0.40,
+        exact(["NCHW (·, 3, 60, 60)", "(N, 1)"], "float32", "float32, Gauss", "float32, 2 threads"),
+        READING),
+    Bar("exact, beside torch.var_mean", 8,
+        times("exact", "torch.var_mean", "float32", ["NCHW (·, 3, 60, 60)", "(N, 1)"],
+              by_row=True), "×"),
+    Bar("exact, float32 tables and channels last", 0.30,
+        exact(EXACT_TABLES, "float32", "float32, 2 threads"), READING),
+    Bar("exact, 8- and 16-bit integers", 0.60,
+        exact(EXACT_IMAGES, "uint8", "int8", "int16", "uint16"), READING),
+    Bar("exact, float16 and bfloat16", 0.30,
+        exact(EXACT_ALL, "float16", "bfloat16"), READING),
+    Bar("exact, float64", 0.15, exact(EXACT_ALL, "float64"), READING),
+    Bar("exact, lognormal, σ = 4", 0.05,
+        exact(EXACT_ALL, "float32, lognormal", "float64, lognormal"), READING),
+    Bar("exact, merge of 100,000 parts", 2,
+        seconds("exact", "merge of 100,000 parts of 3 channels", "float32"), "s"),
+    Bar("the same, float64", 2,
+        seconds("exact", "merge of 100,000 parts of 3 channels", "float64"), "s"),
+    Bar("exact, state of a channel, float32", 1, noted("state of a channel", "float32"), "KiB"),
+    Bar("the same, float64", 4, noted("state of a channel", "float64"), "KiB"),
     Bar("20 GB, above one batch", 30, more_memory("memory", "20 GB in batches of 5.5 MB"), "MB"),
 )  # fmt: skip

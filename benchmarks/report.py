@@ -10,6 +10,7 @@ QUESTIONS = {
     "layouts": "Every layout and dtype: share of the speed of reading, one thread unless said",
     "missing": "Masks and NaN: share of the speed of reading, one thread",
     "views": "Views, of the cache lines touched: share of the speed of reading, one thread",
+    "exact": "Exact sums: share of the speed of reading, one thread unless said",
     "peers": "What people write instead, in GB/s",
     "small": "Many small things",
     "images": "A folder of pictures, decoding included",
@@ -80,6 +81,14 @@ def times(record):
     return shown if more is None else f"{shown}, {more / 1e6:.1f} MB more"
 
 
+def exactly(record):
+    if record.reading:
+        return share(record)
+    if record.bytes:
+        return f"{gigabytes(record)} GB/s"
+    return record.info.get("shown", f"{record.seconds:.2f} s")
+
+
 def settings(records):
     cases = list(records[0].info["shares"])
     rows = [[r.row, *(f"{r.info['shares'][case]:.2f}" for case in cases)] for r in records]
@@ -104,6 +113,8 @@ def answer(results, question):
     records = results.of(question)
     if question in ("stream", "tables"):
         return runners(results, question, STREAM if question == "stream" else TABLE)
+    if question == "exact":
+        return pivot(records, exactly)
     if question in ("layouts", "missing", "views"):
         return pivot(records, lambda r: share(r) if r.reading else gigabytes(r) + " GB/s")
     if question == "peers":
@@ -118,7 +129,15 @@ def answer(results, question):
 def tables(results):
     """Return the tables of all questions that were asked."""
     asked = [q for q in QUESTIONS if results.of(q)]
-    return "\n\n".join(f"## {QUESTIONS[q]}\n\n{answer(results, q)}" for q in asked)
+    return "\n\n".join(
+        f"## {QUESTIONS[q]}{_where(results, q)}\n\n{answer(results, q)}" for q in asked
+    )
+
+
+def _where(results, question):
+    """Say on what other machine a question was asked."""
+    places = [run for run in results.others if run.of(question)]
+    return f"\n\nOn another machine: {about(places[0])}" if places else ""
 
 
 def verdicts(results):

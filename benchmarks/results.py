@@ -1,6 +1,7 @@
-"""The results of one run, as pytest-benchmark wrote them."""
+"""The results of runs, as pytest-benchmark wrote them: one file for each machine."""
 
 import json
+import re
 from dataclasses import dataclass, field
 
 
@@ -43,18 +44,32 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """All records of a run, and the machine it ran on."""
+    """All records of a run, and the machine it ran on.
+
+    Attributes
+    ----------
+    machine : dict
+    records : list of Record
+    others : tuple of Results
+        Of other machines, which were asked other questions.
+    """
 
     machine: dict
     records: list
+    others: tuple = ()
+
+    @property
+    def all(self):
+        """The records of all machines."""
+        return [*self.records, *(record for other in self.others for record in other.records)]
 
     def of(self, question):
         """Return the records of a question, in the order they were made."""
-        return [record for record in self.records if record.question == question]
+        return [record for record in self.all if record.question == question]
 
     def find(self, question, row, column=""):
         """Return one record, or None."""
-        places = {(r.question, r.row, r.column): r for r in self.records}
+        places = {(r.question, r.row, r.column): r for r in self.all}
         return places.get((question, row, column))
 
 
@@ -62,6 +77,12 @@ def load(path):
     """Read the results that a run has written."""
     content = json.loads(path.read_text())
     return Results(content["machine_info"], [_record(one) for one in content["benchmarks"]])
+
+
+def load_all(folder):
+    """Read the results of all machines; first comes the one that was asked most."""
+    runs = sorted(map(load, folder.glob("*.json")), key=lambda run: -len(run.records))
+    return Results(runs[0].machine, runs[0].records, tuple(runs[1:]))
 
 
 def _record(one):
@@ -89,17 +110,34 @@ def slim(content):
     }
 
 
-def renewed(kept, content):
-    """Return kept results, with those of the questions that were asked anew in their places.
+def keep(folder, content, *, everything):
+    """Keep results: those of the questions that were asked anew, on whatever machine, give way.
 
     Raises
     ------
     ValueError
-        If they are of another machine or other versions: those do not stand side by side.
+        If this machine has kept results with other versions: those do not stand side by side.
     """
-    if kept["machine_info"] != content["machine_info"]:
-        msg = "the kept results are of another machine or other versions; measure all of them anew"
-        raise ValueError(msg)
+    words = re.findall(r"[a-z0-9]+", content["machine_info"]["processor"].lower())
+    own = folder / ("-".join(word for word in words if word not in _EMPTY_WORDS) + ".json")
     anew = {one["extra_info"]["question"] for one in content["benchmarks"]}
-    old = [one for one in kept["benchmarks"] if one["extra_info"]["question"] not in anew]
-    return content | {"benchmarks": old + content["benchmarks"]}
+    for path in [*folder.glob("*.json")]:
+        kept = json.loads(path.read_text())
+        old = [one for one in kept["benchmarks"] if one["extra_info"]["question"] not in anew]
+        if everything or not old:
+            path.unlink()
+        elif path != own:
+            _write(path, kept | {"benchmarks": old})
+        elif kept["machine_info"] != content["machine_info"]:
+            msg = "the kept results of this machine are of other versions; measure all of them anew"
+            raise ValueError(msg)
+        else:
+            content = content | {"benchmarks": old + content["benchmarks"]}
+    _write(own, content)
+
+
+_EMPTY_WORDS = {"r", "tm", "processor", "cpu"}
+
+
+def _write(path, content):
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

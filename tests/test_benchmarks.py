@@ -8,11 +8,11 @@ pytest.importorskip("torch", reason="the benchmarks need torch")
 
 from benchmarks import bars, report
 from benchmarks.peers import STREAM
-from benchmarks.results import Record, Results, load
+from benchmarks.results import Record, Results, keep, load_all
 from benchmarks.table_peers import TABLE
 
 ROOT = Path(__file__).parent.parent
-KEPT = load(ROOT / "benchmarks" / "results.json")
+KEPT = load_all(ROOT / "benchmarks" / "results")
 
 
 def test_the_readme_shows_the_run_that_is_kept():
@@ -61,3 +61,29 @@ def test_a_peer_that_is_missing_is_reported():
     ours = Record("stream", "streamnorm, 1 thread", "", 1.0, bytes=10, reading=10.0, info=part)
     shown = report.answer(Results({}, [ours]), "stream")
     assert "river, learn_one: not installed" in shown
+
+
+def test_what_is_asked_anew_gives_way_on_every_machine(tmp_path):
+    def run(processor, *questions, version=1):
+        stats = {"median": 1.0}
+        info = {"row": "r", "column": ""}
+        return {
+            "machine_info": {"processor": processor, "version": version},
+            "benchmarks": [
+                {"extra_info": info | {"question": question}, "stats": stats}
+                for question in questions
+            ],
+        }
+
+    keep(tmp_path, run("Intel(R) Xeon(R) Processor", "stream", "layouts"), everything=True)
+    keep(tmp_path, run("AMD EPYC", "exact", "layouts"), everything=False)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["amd-epyc", "intel-xeon"]
+    kept = load_all(tmp_path)
+    assert {q: len(kept.of(q)) for q in ("stream", "layouts", "exact")} == {
+        "stream": 1, "layouts": 1, "exact": 1,
+    }  # fmt: skip
+    assert kept.machine["processor"] == "AMD EPYC"
+    with pytest.raises(ValueError, match="other versions"):
+        keep(tmp_path, run("AMD EPYC", "exact", version=2), everything=False)
+    keep(tmp_path, run("AMD EPYC", "stream"), everything=True)
+    assert [path.stem for path in tmp_path.iterdir()] == ["amd-epyc"]

@@ -106,3 +106,15 @@ def test_run_waits_for_another_and_gives_up_with_a_word(tmp_path):
     assert done.returncode == 1
     assert f"another ./run (pid {os.getpid()}) holds .venv.lock" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_any_sharding_has_one_exact_digest_and_several_rounded_answers():
+    example = README.parent / "examples" / "any_sharding.py"
+    done = subprocess.run(
+        [sys.executable, example], capture_output=True, text=True, timeout=120, check=True
+    )
+    rows = [line.split() for line in done.stdout.splitlines()[1:4]]
+    assert [row[0] for row in rows] == ["1", "7", "64"]
+    assert len({row[3] for row in rows}) == 1
+    assert len({tuple(row[1:3]) for row in rows}) > 1
+    assert done.stdout.endswith("afresh is the same: True\n")
