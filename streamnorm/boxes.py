@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOX", "BOX_VALUES", "MOST_TILE_ROWS", "Cut", "boxes_of"]
+__all__ = ["BOX", "BOX_VALUES", "MOST_TILE_ROWS", "TILE_LINES", "Cut", "boxes_of"]
 
 _FIELDS = (
     "start", "repeats", "repeat_step", "groups", "group_step", "rows", "row_step", "width", "tail",
@@ -51,7 +51,7 @@ _WIDEST_RUN = 1 << 16
 """Values in a row of a crop, for what they gather to stay small; wider ones are copied."""
 _WIDEST_ROW = 512
 """Values in a row made of units side by side."""
-_TILE_LINES = 256
+TILE_LINES = 256
 _FEWEST_TILE_ROWS = 8
 MOST_TILE_ROWS = 254
 """Cache lines in a tile, and the bounds of its rows: a byte can count them, and a tail."""
@@ -100,7 +100,12 @@ class _Grid:
 
 @lru_cache(maxsize=256)
 def boxes_of(
-    shape: tuple[int, ...], strides: tuple[int, ...], outer: int, kept: int, lanes: int
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    outer: int,
+    kept: int,
+    lanes: int,
+    tile_lines: int | None = None,
 ) -> Cut | None:
     """Cut an arranged array into boxes.
 
@@ -112,6 +117,8 @@ def boxes_of(
         How many axes come before the kept ones, and how many are kept.
     lanes : int
         Values in a vector of the kernel.
+    tile_lines : int, optional
+        Cache lines in a tile, roughly; default `TILE_LINES`.
 
     Returns
     -------
@@ -131,7 +138,7 @@ def boxes_of(
     values = min(max(BOX_VALUES, math.prod(shape) // _MANY_BOXES), MOST_BOX_VALUES)
     each = math.prod(shape) // math.prod(shape[outer : outer + kept])
     fewest = min(max(_FEWEST_ROWS, each // _FEW_BOXES), _MOST_FEWEST_ROWS)
-    return None if grid is None else _cut(grid, lanes, values, fewest)
+    return None if grid is None else _cut(grid, lanes, values, fewest, tile_lines or TILE_LINES)
 
 
 def _joined(axes: list[Axis]) -> list[Axis]:
@@ -209,7 +216,7 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
     )
 
 
-def _cut(grid: _Grid, lanes: int, values: int, fewest: int) -> Cut:
+def _cut(grid: _Grid, lanes: int, values: int, fewest: int, tile_lines: int) -> Cut:
     """Cut into boxes of so many values, and `fewest` of each channel.
 
     They are ranges of channels, if there are many, of repeats and of rows.
@@ -217,7 +224,7 @@ def _cut(grid: _Grid, lanes: int, values: int, fewest: int) -> Cut:
     most = _channels_in_a_box(grid, lanes)
     widest = _part(grid, 0, most)
     spans = _spans(grid, max(values, fewest * most), widest.groups[0] * widest.width)
-    tile = _tile(widest, lanes)
+    tile = _tile(widest, lanes, tile_lines)
     boxes = []
     tables: list[NDArray[np.int64]] = []
     table_of: dict[int, int] = {}
@@ -240,9 +247,9 @@ def _cut(grid: _Grid, lanes: int, values: int, fewest: int) -> Cut:
     return Cut(np.array(boxes, BOX), np.concatenate(tables), len(spans))
 
 
-def _tile(grid: _Grid, lanes: int) -> int:
-    """Return how many rows to read at a time, so that they stay in the first-level cache."""
-    fitting = _TILE_LINES * lanes // max(grid.width, lanes)
+def _tile(grid: _Grid, lanes: int, lines: int) -> int:
+    """Return how many rows to read at a time, so that they stay in the cache."""
+    fitting = lines * lanes // max(grid.width, lanes)
     return min(max(fitting, _FEWEST_TILE_ROWS), MOST_TILE_ROWS)
 
 

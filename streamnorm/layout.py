@@ -45,7 +45,8 @@ class Layout:
     in_order : bool
         Whether `axes` are those of the array as they come.
     cuts : dict
-        For every dtype measured so, how the array is cut into boxes; filled by the kernels.
+        For every dtype measured so, and size of tiles, how the array is cut into boxes; filled by
+        the kernels.
     """
 
     axes: tuple[int, ...]
@@ -55,7 +56,9 @@ class Layout:
     channel_shape: tuple[int, ...]
     channels: int
     in_order: bool
-    cuts: dict[str, Cut | None] = field(default_factory=dict, compare=False, repr=False)
+    cuts: dict[tuple[str, int | None], Cut | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, array: Array, channel_axis: ChannelAxis) -> "Layout":

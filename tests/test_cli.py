@@ -3,10 +3,12 @@
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -376,3 +378,60 @@ def test_a_terminal_without_letters_is_no_traceback(streamnorm_command, tmp_path
     done = streamnorm_command("compute", tmp_path / "grün.png", env=ascii_only)
     assert done.returncode == 0, done.stderr
     assert streamnorm_command("compare", "--help", env=ascii_only).returncode == 0
+
+
+@pytest.fixture
+def shards(tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.normal(5, 2, (600, 2)).astype(np.float32)
+    np.save(tmp_path / "whole.npy", data)
+    for number, part in enumerate(np.array_split(rng.permutation(data), 3)):
+        np.save(tmp_path / f"part-{number}.npy", part)
+    return tmp_path
+
+
+def digest_in(text):
+    return re.search(r"digest ([0-9a-f]{64})", text)[1]
+
+
+def test_exact_parts_merge_to_the_digest_of_the_whole(streamnorm_command, shards):
+    whole = streamnorm_command("compute", "whole.npy", "--exact", "-o", "whole.json", cwd=shards)
+    assert whole.returncode == 0
+    for number in range(3):
+        source, output = f"part-{number}.npy", f"part-{number}.json"
+        done = streamnorm_command("compute", source, "--exact", "-o", output, cwd=shards)
+        assert done.returncode == 0
+    parts = [f"part-{number}.json" for number in (2, 0, 1)]
+    merged = streamnorm_command("merge", *parts, "-o", "merged.json", cwd=shards)
+    assert merged.stdout == whole.stdout
+    shown = streamnorm_command("show", "merged.json", cwd=shards)
+    assert digest_in(shown.stdout) == digest_in(whole.stderr)
+    exported = streamnorm_command("export", "merged.json", "--format", "json", cwd=shards)
+    assert json.loads(exported.stdout)["std"] == sn.load(shards / "whole.json").std().tolist()
+
+
+def test_exact_and_rounded_files_do_not_merge(streamnorm_command, shards):
+    streamnorm_command("compute", "part-0.npy", "--exact", "-o", "exact.json", cwd=shards)
+    streamnorm_command("compute", "part-1.npy", "-o", "rounded.json", cwd=shards)
+    done = streamnorm_command("merge", "rounded.json", "exact.json", "-o", "x.json", cwd=shards)
+    assert done.returncode == 1
+    assert "exact.json is exact but rounded.json is not" in done.stderr
+    assert not (shards / "x.json").exists()
+
+
+def test_an_exact_scale_is_rounded_once_and_not_saved_as_exact(streamnorm_command, shards):
+    given = ("compute", "whole.npy", "--exact", "--scale", "0.3")
+    shown = streamnorm_command(*given, "--json", cwd=shards)
+    scale = Fraction(3, 10)
+    expected = sn.measure(np.load(shards / "whole.npy"), exact=True).affine(1 / scale)
+    assert json.loads(shown.stdout)["mean"] == expected.mean.tolist()
+    refused = streamnorm_command(*given, "-o", "x.json", cwd=shards)
+    assert refused.returncode == 1 and "--scale rounds" in refused.stderr
+
+
+def test_a_std_beyond_float64_is_said_to_be(streamnorm_command, tmp_path):
+    np.save(tmp_path / "huge.npy", np.array([[1.7e308], [-1.7e308], [-1.7e308]]))
+    given = ("compute", "huge.npy", "--exact", "--ddof", "2")
+    done = streamnorm_command(*given, cwd=tmp_path)
+    assert "the std of channel(s) 0 is beyond float64" in done.stderr
+    assert "beyond" not in streamnorm_command("compute", "huge.npy", "--exact", cwd=tmp_path).stderr

@@ -18,6 +18,8 @@ from streamnorm.limbs import LIMB_BITS, Exact
 
 __all__ = ["measure_array_exactly", "measure_block_exactly"]
 
+TILE_LINES = 2048
+"""Larger tiles than for rounded sums: what a panel has gathered takes longer to put down."""
 _MASK = np.uint64((1 << LIMB_BITS) - 1)
 
 
@@ -37,7 +39,7 @@ def measure_array_exactly(
     """
     arranged = layout.arrange(array)
     mask = None if valid is None else layout.arrange(valid)
-    cut = cut_of(arranged, mask, layout, precision)
+    cut = cut_of(arranged, mask, layout, precision, TILE_LINES)
     if cut is None:
         rows = _measure_pieces(arranged, mask, layout, precision, workers)
     else:

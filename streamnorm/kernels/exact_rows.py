@@ -124,24 +124,19 @@ class _Trial(_Gathering):
         self.refuse = refuse
         self.range = range_of(words, stored)
         self.ladders()
-        self.least = words.variable(words.constant(stored.bits, 2 * stored.sign - 1))
 
     def add(self, raw: Any, where: Where | None = None) -> None:
-        words = self.words
         lanes = self.leave_out(where)
         self.range.add(raw, lanes)
-        if self.stored.floored:
-            before = self.before(self.stored.magnitude(raw))
-            words.update(self.least, lambda v: words.smaller(before, v), lanes)
         self.add_number(raw, lanes)
 
     def end(self, rows: Any) -> None:
-        builder, load = self.words.builder, self.words.builder.load
+        builder = self.words.builder
         if self.stored.whole:
             self.keep(rows)
             return
         low_enough = builder.icmp_unsigned("<", self.range.most(), self.ceiling)
-        high_enough = builder.icmp_unsigned(">=", load(self.least), self.floor)
+        high_enough = builder.icmp_unsigned(">=", self.range.least(), self.floor)
         inside = self.everywhere(builder.and_(low_enough, high_enough))
         with builder.if_else(inside, likely=True) as (then, otherwise):
             with then:

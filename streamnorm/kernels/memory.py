@@ -15,22 +15,29 @@ FEWEST_BOXES = 4
 """Below this many boxes handing work to other threads costs more than it saves."""
 
 
-def cut_of(arranged: Array, mask: Array | None, layout: Layout, precision: Precision) -> Cut | None:
+def cut_of(
+    arranged: Array,
+    mask: Array | None,
+    layout: Layout,
+    precision: Precision,
+    tile_lines: int | None = None,
+) -> Cut | None:
     """Cut an array into boxes that a kernel can read where they lie, or None."""
     size = arranged.itemsize
     if not arranged.flags.aligned or not arranged.dtype.isnative:
         return None
     if mask is not None and tuple(s * size for s in mask.strides) != arranged.strides:
         return None
-    if precision.name not in layout.cuts:
+    key = precision.name, tile_lines
+    if key not in layout.cuts:
         steps = tuple(stride // size for stride in arranged.strides)
         lanes = LINE // precision.bits.itemsize
-        layout.cuts[precision.name] = (
+        layout.cuts[key] = (
             None
             if precision.summed is Summed.CENTRED
-            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes)
+            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes, tile_lines)
         )
-    return layout.cuts[precision.name]
+    return layout.cuts[key]
 
 
 def native(piece: Array) -> Array:

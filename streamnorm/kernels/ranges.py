@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from llvmlite import ir
+
 from streamnorm.kernels.numbers import Halves
 from streamnorm.kernels.vectors import Vectors
 from streamnorm.kernels.windows import Stored
@@ -21,6 +23,9 @@ class Range(Protocol):
     def most(self) -> Any:
         """Return the largest magnitude, of NaN too."""
 
+    def least(self) -> Any:
+        """Return the smallest magnitude less one, of what is not zero; if nothing, the largest."""
+
 
 class _PlainRange:
     """Of float32, float64 and 32-bit integers: what the comparisons of the processor find."""
@@ -31,6 +36,7 @@ class _PlainRange:
         self.low = words.variable(stored.numbers.highest)
         self.high = words.variable(stored.numbers.lowest)
         self.largest = words.variable(words.constant(stored.bits, 0))
+        self.smallest = words.variable(words.constant(stored.bits, 2 * stored.sign - 1))
 
     def add(self, raw: Any, where: Any) -> None:
         words, numbers = self.words, self.stored.numbers
@@ -41,12 +47,18 @@ class _PlainRange:
             # NaN passes the comparisons of floats, not those of bits.
             magnitude = self.stored.magnitude(raw)
             words.update(self.largest, lambda v: words.larger(magnitude, v), where)
+            # That of zero becomes the largest of all.
+            before = words.builder.sub(magnitude, words.constant(self.stored.bits, 1))
+            words.update(self.smallest, lambda v: words.smaller(before, v), where)
 
     def ends(self) -> tuple[Any, Any]:
         return self.words.builder.load(self.low), self.words.builder.load(self.high)
 
     def most(self) -> Any:
         return self.words.builder.load(self.largest)
+
+    def least(self) -> Any:
+        return self.words.builder.load(self.smallest)
 
 
 class _HalvesRange:
@@ -65,6 +77,8 @@ class _HalvesRange:
         # What no number goes beyond: +inf among the unsigned, -inf among the signed.
         begin = (stored.infinity, 0, stored.infinity - stored.sign, -stored.sign)
         self.found = [words.variable(words.constant(kind, bits)) for bits in begin]
+        self.minus_two = words.splat(words.hidden(ir.IntType(kind.element.width)(-2)))
+        self.smallest = words.variable(words.constant(kind, 0))
 
     def add(self, raw: Any, where: Any) -> None:
         words, builder = self.words, self.words.builder
@@ -80,6 +94,17 @@ class _HalvesRange:
                 return builder.select(compare(sign, raw, v), raw, v)
 
             words.update(place, chosen, where)
+        if self.stored.floored:
+            # Without the sign, and the smaller the larger, but for zero: one multiplication, which
+            # LLVM would turn into two operations if it knew the factor.
+            falling = builder.mul(raw, self.minus_two)
+            words.update(self.smallest, lambda v: words.larger(falling, v), where)
+
+    def least(self) -> Any:
+        builder = self.words.builder
+        one = self.words.constant(self.stored.bits, 1)
+        doubled = builder.neg(builder.load(self.smallest))
+        return builder.sub(builder.lshr(doubled, one), one)
 
     def _bits(self) -> tuple[Any, Any]:
         builder = self.words.builder

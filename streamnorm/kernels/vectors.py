@@ -149,6 +149,11 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)  # type: ignore[no-untyped-call]
         return self.builder.call(function, arguments)
 
+    def hidden(self, number: Any) -> Any:
+        """Return an integer of which LLVM does not know what it is."""
+        same = ir.FunctionType(number.type, [number.type])
+        return self.builder.asm(same, "", "=r,0", [number], False)
+
     def smaller(self, a: Any, b: Any) -> Any:
         """Return the smaller of two vectors of floats or unsigned integers, b where a is NaN."""
         return self._chosen("<", a, b)
@@ -178,7 +183,7 @@ class Vectors:
         """
         builder = self.builder
         rows = band.rows
-        nothing = self.splat(self._hidden_zero()) if mask else None
+        nothing = self.splat(self.hidden(_BYTE(0))) if mask else None
         if sweep:
             swept = self._swept(band)
             self._sweep(data, band, swept, begin)
@@ -284,11 +289,6 @@ class Vectors:
         if where is None:
             return None
         return Where(where, builder.zext(builder.not_(where), self.of(_BYTE)))
-
-    def _hidden_zero(self) -> Any:
-        """Return a byte of which LLVM does not know that it is zero."""
-        same = ir.FunctionType(_BYTE, [_BYTE])
-        return self.builder.asm(same, "", "=r,0", [_BYTE(0)], False)
 
     def _first(self, count: Any) -> Any:
         """Return a condition that holds in the first `count` lanes."""
