@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOX", "BOX_VALUES", "MOST_TILE_ROWS", "TILE_LINES", "Cut", "boxes_of"]
+__all__ = ["BOX", "BOX_VALUES", "MOST_TILE_ROWS", "Cut", "Sizes", "boxes_of"]
 
 _FIELDS = (
     "start", "repeats", "repeat_step", "groups", "group_step", "rows", "row_step", "width", "tail",
@@ -45,7 +45,7 @@ _FEW_BOXES = 16
 price; more, up to four times as many, in arrays that have more than a few such boxes."""
 _SHORT_RUN = 256
 """Shorter runs of a channel are read side by side with the others: a tail would cost more."""
-_MOST_LANES = 4096
+MOST_LANES = 4096
 """Lanes in a box, whose sums then stay in the second-level cache; wide tables are read in parts."""
 _WIDEST_RUN = 1 << 16
 """Values in a row of a crop, for what they gather to stay small; wider ones are copied."""
@@ -60,6 +60,13 @@ _DENSE = 2
 same."""
 
 Axis = tuple[int, int]
+
+
+class Sizes(NamedTuple):
+    """How large a kernel wants its tiles and boxes; see `TILE_LINES` and `MOST_LANES`."""
+
+    tile_lines: int
+    most_lanes: int
 
 
 class Cut(NamedTuple):
@@ -105,7 +112,7 @@ def boxes_of(
     outer: int,
     kept: int,
     lanes: int,
-    tile_lines: int | None = None,
+    sizes: Sizes | None = None,
 ) -> Cut | None:
     """Cut an arranged array into boxes.
 
@@ -117,14 +124,15 @@ def boxes_of(
         How many axes come before the kept ones, and how many are kept.
     lanes : int
         Values in a vector of the kernel.
-    tile_lines : int, optional
-        Cache lines in a tile, roughly; default `TILE_LINES`.
+    sizes : Sizes, optional
+        Default: `TILE_LINES` and `MOST_LANES`.
 
     Returns
     -------
     Cut or None
         None if the array cannot be read where it lies. Without boxes if it holds no values.
     """
+    sizes = sizes or Sizes(TILE_LINES, MOST_LANES)
     axes = list(zip(shape, strides, strict=True))
     if math.prod(shape) == 0:
         return Cut(np.empty(0, BOX), np.empty(0, np.int64), 0)
@@ -138,7 +146,7 @@ def boxes_of(
     values = min(max(BOX_VALUES, math.prod(shape) // _MANY_BOXES), MOST_BOX_VALUES)
     each = math.prod(shape) // math.prod(shape[outer : outer + kept])
     fewest = min(max(_FEWEST_ROWS, each // _FEW_BOXES), _MOST_FEWEST_ROWS)
-    return None if grid is None else _cut(grid, lanes, values, fewest, tile_lines or TILE_LINES)
+    return None if grid is None else _cut(grid, lanes, values, fewest, sizes)
 
 
 def _joined(axes: list[Axis]) -> list[Axis]:
@@ -196,7 +204,7 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
         return replace(grid, repeats=repeats, rows=(count, step), width=unit)
     grid = replace(grid, period=step)
     span = (count - 1) * step + unit
-    if len(outer) > 1 and span <= _MOST_LANES:
+    if len(outer) > 1 and span <= MOST_LANES:
         if len(outer) > 3:
             return None
         repeats = outer[0] if len(outer) == 3 else (1, 0)
@@ -216,15 +224,15 @@ def _units(channels: int, per: int, outer: list[Axis], lanes: int) -> _Grid | No
     )
 
 
-def _cut(grid: _Grid, lanes: int, values: int, fewest: int, tile_lines: int) -> Cut:
+def _cut(grid: _Grid, lanes: int, values: int, fewest: int, sizes: Sizes) -> Cut:
     """Cut into boxes of so many values, and `fewest` of each channel.
 
     They are ranges of channels, if there are many, of repeats and of rows.
     """
-    most = _channels_in_a_box(grid, lanes)
+    most = _channels_in_a_box(grid, lanes, sizes.most_lanes)
     widest = _part(grid, 0, most)
     spans = _spans(grid, max(values, fewest * most), widest.groups[0] * widest.width)
-    tile = _tile(widest, lanes, tile_lines)
+    tile = _tile(widest, lanes, sizes.tile_lines)
     boxes = []
     tables: list[NDArray[np.int64]] = []
     table_of: dict[int, int] = {}
@@ -271,15 +279,15 @@ def _owners(grid: _Grid, lanes: int) -> NDArray[np.int64]:
     return np.where(own & (channel < grid.channels), channel, -1).ravel()
 
 
-def _channels_in_a_box(grid: _Grid, lanes: int) -> int:
+def _channels_in_a_box(grid: _Grid, lanes: int, most_lanes: int) -> int:
     """Return how many channels to take at a time, so that what a box gathers stays in the cache."""
     run = grid.rows[0] * grid.width
     if grid.groups[0] > 1:
         # Runs that will be cut are long: a box takes few of them, so as to read far in each.
         values = BOX_VALUES // run if run * grid.groups[0] > BOX_VALUES else grid.channels
-        most = max(1, min(values, _MOST_LANES // (-(-grid.width // lanes) * lanes)))
-    elif grid.channels * grid.per == grid.width and grid.width > _MOST_LANES:
-        most = max(1, _MOST_LANES // grid.per)
+        most = max(1, min(values, most_lanes // (-(-grid.width // lanes) * lanes)))
+    elif grid.channels * grid.per == grid.width and grid.width > most_lanes:
+        most = max(1, most_lanes // grid.per)
     else:
         return grid.channels
     size = -(-grid.channels // -(-grid.channels // most))

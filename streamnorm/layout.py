@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import Array
-from streamnorm.boxes import Cut
+from streamnorm.boxes import Cut, Sizes
 
 __all__ = ["ChannelAxis", "Layout", "Piece", "kept_axes", "pieces_of"]
 
@@ -56,7 +56,7 @@ class Layout:
     channel_shape: tuple[int, ...]
     channels: int
     in_order: bool
-    cuts: dict[tuple[str, int | None], Cut | None] = field(
+    cuts: dict[tuple[str, Sizes | None], Cut | None] = field(
         default_factory=dict, compare=False, repr=False
     )
 

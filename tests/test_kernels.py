@@ -1,5 +1,10 @@
 """Every compiled kernel against the NumPy reference, and the merge against its compiled self."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -331,3 +336,28 @@ def test_equal_means_are_left_unmoved(data):
     m = Moments.from_mean_std(7, table[0], np.ones(table.shape[1]))
     n = Moments.from_mean_std(10**9 + 7, table[0], np.ones(table.shape[1]))
     assert (m + n).mean.tolist() == (table[0] + 0.0).tolist()
+
+
+FREED_MEMORY = """
+import numpy as np, streamnorm as sn
+for dtype in ("f4", "f8", "i4", "u1"):
+    for channels in (48, 4096):
+        x = (np.random.default_rng(0).normal(3, 2, (70, channels)) % 9).astype(dtype)
+        for m in (sn.measure(x, threads=1), sn.measure(x, threads=1, exact=True)):
+            np.testing.assert_allclose(m.mean, x.mean(0, np.float64), rtol=1e-13)
+            np.testing.assert_allclose(m.std(), x.std(0, np.float64), rtol=1e-12)
+            np.testing.assert_array_equal(m.minimum, x.min(0))
+"""
+
+
+@pytest.mark.skipif(JIT_OFF, reason="is about compiled code")
+def test_no_kernel_reads_memory_that_it_has_let_go(tmp_path):
+    """What is freed is overwritten at once, or gone; first compiled, then from the cache."""
+    for _ in range(2):
+        environment = os.environ | {"MALLOC_PERTURB_": "165", "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", FREED_MEMORY],
+            capture_output=True, text=True, check=False, env=environment,
+            cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr

@@ -57,7 +57,7 @@ from streamnorm.kernels.limbs import (
     open_records,
     ordered,
 )
-from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
+from streamnorm.kernels.machine import LINE, NEXT, atomic_add, keep, pointer
 
 __all__ = ["measure_boxes", "serve"]
 
@@ -220,7 +220,6 @@ def measure_boxes(
         while start < lines:
             stop = min(start + length, lines)
             refused[0] = 0
-            # In the loop, for the arrays to live as long as it runs.
             sums = pointer(acc)
             for k in range(panels * lanes):
                 channel = own[k]
@@ -253,6 +252,9 @@ def measure_boxes(
                     seen[c] = _UNSEEN
                     length = FIRST_LINES
         carry_records(words, 0, box["channels"], form)
+        keep(acc)
+        keep(refused)
+    keep(spare)
     if worker == 0:
         clear(desk)
         close_records(rows, form)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamnorm import limbs, threads
 from streamnorm.arrays import Array
-from streamnorm.boxes import Cut, boxes_of
+from streamnorm.boxes import Cut, Sizes, boxes_of
 from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels import crew, exact_boxes, exact_integers
 from streamnorm.kernels.machine import LINE, TURN
@@ -18,8 +18,9 @@ from streamnorm.limbs import LIMB_BITS, Exact
 
 __all__ = ["measure_array_exactly", "measure_block_exactly"]
 
-TILE_LINES = 2048
-"""Larger tiles than for rounded sums: what a panel has gathered takes longer to put down."""
+SIZES = Sizes(tile_lines=2048, most_lanes=2048)
+"""Larger tiles than for rounded sums, since to put down what a panel has gathered takes longer; and
+of fewer channels, since each gathers more."""
 _MASK = np.uint64((1 << LIMB_BITS) - 1)
 
 
@@ -39,7 +40,7 @@ def measure_array_exactly(
     """
     arranged = layout.arrange(array)
     mask = None if valid is None else layout.arrange(valid)
-    cut = cut_of(arranged, mask, layout, precision, TILE_LINES)
+    cut = cut_of(arranged, mask, layout, precision, SIZES)
     if cut is None:
         rows = _measure_pieces(arranged, mask, layout, precision, workers)
     else:
@@ -112,7 +113,7 @@ def _add_block(
         return
     steps = tuple(stride // block.itemsize for stride in block.strides)
     # A contiguous block can always be read where it lies.
-    cut = cast("Cut", boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize))
+    cut = cast("Cut", boxes_of(block.shape, steps, 1, 1, LINE // precision.bits.itemsize, SIZES))
     _add(block, valid, cut, precision, records)
 
 

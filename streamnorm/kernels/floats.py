@@ -22,7 +22,7 @@ from streamnorm.kernels.float_rows import (
     finish,
 )
 from streamnorm.kernels.helping import serve_by
-from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, atomic_add, pointer
+from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, atomic_add, keep, pointer
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes", "serve"]
@@ -120,6 +120,8 @@ def measure_boxes(
                 given = -given
             if stages.sum_up(pointer(book), width, given, pointer(here), channels):
                 turn[OVERFLOWED] = 1
+        keep(acc)
+        keep(book)
     if worker == 0:
         clear(desk)
         if omit is not None or turn[OPEN] == 0:

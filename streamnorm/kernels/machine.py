@@ -25,6 +25,7 @@ __all__ = [
     "atomic_add",
     "atomic_load",
     "bits_of",
+    "keep",
     "let_others",
     "note_arrays",
     "noted_arrays",
@@ -201,14 +202,31 @@ def _pointer_plainly(array: Array | None) -> Array | None:
     """Return where the values of a contiguous `array` begin; of None, None.
 
     Numba counts references to arrays whenever it hands one on, atomically, and every load under way
-    is waited for then. Pointers cost nothing; the array must outlive them.
+    is waited for then. Pointers cost nothing; the array must outlive them: see `keep`.
     """
     return None if array is None else array.reshape(-1)
+
+
+@intrinsic
+def _keep(_: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.void(array), generate
+
+
+def _keep_plainly(array: Array) -> None:
+    """Do nothing: but until here the array lives.
+
+    Numba lets go of an array right after the last line that names it. In ``f(pointer(array))`` that
+    is before `f` is called, if nothing names the array later.
+    """
 
 
 atomic_add: Any = _atomic_add_plainly if JIT_OFF else _atomic_add
 bits_of: Any = _bits_of_plainly if JIT_OFF else _bits_of
 atomic_load: Any = _atomic_load_plainly if JIT_OFF else _atomic_load
+keep: Any = _keep_plainly if JIT_OFF else _keep
 let_others: Any = _let_others_plainly if JIT_OFF else _let_others
 note_arrays: Any = _note_arrays_plainly if JIT_OFF else _note_arrays
 noted_arrays: Any = _noted_arrays_plainly if JIT_OFF else _noted_arrays

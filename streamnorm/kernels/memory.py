@@ -4,7 +4,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from streamnorm.arrays import Array
-from streamnorm.boxes import Cut, boxes_of
+from streamnorm.boxes import Cut, Sizes, boxes_of
 from streamnorm.dtypes import Precision, Summed
 from streamnorm.kernels.machine import LINE
 from streamnorm.layout import Layout
@@ -20,7 +20,7 @@ def cut_of(
     mask: Array | None,
     layout: Layout,
     precision: Precision,
-    tile_lines: int | None = None,
+    sizes: Sizes | None = None,
 ) -> Cut | None:
     """Cut an array into boxes that a kernel can read where they lie, or None."""
     size = arranged.itemsize
@@ -28,14 +28,14 @@ def cut_of(
         return None
     if mask is not None and tuple(s * size for s in mask.strides) != arranged.strides:
         return None
-    key = precision.name, tile_lines
+    key = precision.name, sizes
     if key not in layout.cuts:
         steps = tuple(stride // size for stride in arranged.strides)
         lanes = LINE // precision.bits.itemsize
         layout.cuts[key] = (
             None
             if precision.summed is Summed.CENTRED
-            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes, tile_lines)
+            else boxes_of(arranged.shape, steps, layout.outer, layout.kept, lanes, sizes)
         )
     return layout.cuts[key]
 
