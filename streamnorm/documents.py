@@ -165,7 +165,11 @@ def _power(name: str, value: Any) -> Fraction:
     if found is None or not int(found[1]) % 2 or abs(int(found[2])) > _MOST_BITS:
         msg = f"{name} must be odd integers times powers of two, such as '-3*2^-5', or '0'"
         raise ValueError(msg)
-    return int(found[1]) * Fraction(2) ** int(found[2])
+    number = int(found[1]) * Fraction(2) ** int(found[2])
+    if _spell_power(number) != value:
+        msg = f"{name} must be in its one form, {_spell_power(number)!r} instead of {value!r}"
+        raise ValueError(msg)
+    return number
 
 
 def _spell_extreme(number: Fraction | None) -> float | str:
@@ -181,7 +185,8 @@ def _extreme(name: str, value: Any) -> Fraction | None:
         number = Fraction(int(value))
         if Fraction(float(number)) != number:
             return number
-    if value == "NaN" or (type(value) in (int, float) and math.isfinite(value)):
+    is_number = type(value) in (int, float) and math.isfinite(value) and float(value) == value
+    if value == "NaN" or is_number:
         return known(name, [math.nan if value == "NaN" else value], 1)[0]
     msg = f"{name} must be finite numbers, integers beyond float64 as text, or NaN"
     raise ValueError(msg)

@@ -95,6 +95,7 @@ class ExactMoments(Value):
         )
         put_extremes(rows, known("minimum", minimum, size), known("maximum", maximum, size))
         check_possible(rows)
+        rows.flags.writeable = False
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_meta", checked_meta(meta, size))
 
@@ -256,7 +257,8 @@ class ExactMoments(Value):
     def __sub__(self, other: object) -> Self:
         """Take a part out again: exactly the moments of the rest.
 
-        An extreme of the rest is known where the part's is another; else it is NaN.
+        An extreme of the rest is known where the part's is another; else it is NaN. ``meta`` keeps
+        all passes, the part's as "subtracted"; its report still tells of all that was read.
 
         Raises
         ------
@@ -276,6 +278,9 @@ class ExactMoments(Value):
 
     def _with(self, meta: Meta) -> Self:
         return self.of_rows(self._rows, meta)
+
+    def _head(self, channels: int) -> Self:
+        return self.of_rows(self._rows[:channels].copy())
 
     @classmethod
     def _merged(cls, parts: Sequence["ExactMoments"], meta: Meta) -> Self:
@@ -312,10 +317,13 @@ def _given(name: str, counts: ArrayLike | None, channels: int) -> Counts:
     return sized(name, integers(name, counts), channels)
 
 
+_TAKEN = "subtracted: "
+
+
 def _taken_out(meta: Meta) -> Meta:
     """Return what is known of a part that is subtracted: its passes, of which nothing is left."""
     passes = tuple(
-        replace(entry, kind=f"subtracted: {entry.kind}", report=Report())
+        replace(entry, kind=f"{_TAKEN}{entry.kind.removeprefix(_TAKEN)}", report=Report())
         for entry in meta.provenance.passes
     )
     return replace(meta, provenance=replace(meta.provenance, passes=passes))

@@ -274,6 +274,9 @@ class Moments(Value):
     def _with(self, meta: Meta) -> Self:
         return self.of_partial(self._partial, meta)
 
+    def _head(self, channels: int) -> Self:
+        return self.of_partial(self._partial[:channels].copy())
+
     @classmethod
     def _merged(cls, parts: Sequence["Moments"], meta: Meta) -> Self:
         # Bytes: np.stack compares the fields of structured arrays one by one, 5 µs a part.

@@ -68,12 +68,13 @@ def mean_and_scale(
     if undefined.any():
         msg = (
             f"the std of channel(s) {_named(moments, undefined)} is undefined: they hold no more "
-            f"than {ddof} value(s), or NaN or infinities; measure with nan_policy='omit', or drop "
-            f"the channels"
+            f"than {ddof} value(s), or NaN or infinities, or spread beyond float64; measure with "
+            f"nan_policy='omit', or drop the channels"
         )
         raise ValueError(msg)
     if isinstance(zero_variance, str):
-        constant = moments.constant
+        # A std may round to 0 although the values differ.
+        constant = moments.constant | (std == 0)
         if zero_variance == "error" and constant.any():
             msg = (
                 f"channel(s) {_named(moments, constant)} are constant, so their std is 0; drop "

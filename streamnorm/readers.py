@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from math import isfinite
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def mean(rows: Exact) -> Floats:
     """Return means; NaN if a NaN or both infinities were counted, else the infinity that was."""
     unit = unit_of(rows)
     means = [nearest(s, n * unit) if n else np.nan for n, s, _ in integers_of(rows)]
-    return np.where(_all_finite(rows), means, _infinite_mean(rows))
+    # What rounds to zero from below is stored as 0.0 elsewhere too.
+    return np.where(_all_finite(rows), means, _infinite_mean(rows)) + 0.0
 
 
 def m2(rows: Exact) -> Floats:
@@ -62,7 +64,9 @@ def spread(rows: Exact, ddof: float, rounded: Callable[[int, int], float]) -> Fl
 
     The variance is :math:`(n q - s^2) / (n (n - d))` for a ddof of d.
     """
-    d = Fraction(ddof)
+    if not isfinite(ddof):
+        return np.full(rows.size, np.nan)
+    d = Fraction(ddof.item() if isinstance(ddof, np.generic | np.ndarray) else ddof)
     square = unit_of(rows) ** 2
     spreads = []
     for n, s, q in integers_of(rows):

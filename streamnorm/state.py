@@ -158,7 +158,7 @@ def _check_header(path: Path, document: Any) -> None:
             f"upgrade with: pip install -U streamnorm"
         )
         raise StateFileError(msg)
-    if document.get("kind") not in KINDS:
+    if str(document.get("kind")) not in KINDS:
         expected = " or ".join(map(repr, KINDS))
         msg = f"{path} holds {document.get('kind')!r}, expected {expected}"
         raise StateFileError(msg)

@@ -8,12 +8,13 @@ import numpy as np
 
 from streamnorm import limbs
 from streamnorm.fields import channels_where
-from streamnorm.limbs import NARROW, Exact, Grid
+from streamnorm.limbs import NARROW, WIDE, Exact, Grid
 from streamnorm.rationals import nearest
 from streamnorm.readers import extremes_of, integers_of, unit_of
 
 __all__ = ["check_possible", "put_extremes", "rows_of", "subtracted"]
 
+_MIN, _MAX = -(1 << 63), (1 << 64) - 1
 _SMALLEST = 1074
 """Every float64 is a whole multiple of 2**-1074."""
 
@@ -43,6 +44,12 @@ def rows_of(counts: Sequence[Any], sums: Sequence[Fraction], squares: Sequence[F
                 f"the {what} of channel {odd[0]} is no whole multiple of 2**{-digits * _SMALLEST}, "
                 f"as those of all float64 are; give Fractions, not rounded numbers"
             )
+            raise ValueError(msg)
+    for counted in zip(*(np.asarray(values).tolist() for values in counts), strict=True):
+        # As Python's integers: those of NumPy could wrap.
+        count, _, *special = counted
+        if sum(special) > count:
+            msg = f"no moments of any data: {sum(special)} of {count} values are NaN or infinite"
             raise ValueError(msg)
     rows = limbs.empty(len(sums))
     for name, values in zip(limbs.COUNTS, counts, strict=True):
@@ -100,8 +107,8 @@ def put_extremes(rows: Exact, minimum: Known, maximum: Known) -> None:
             if number is None:
                 continue
             value = nearest(number.numerator, number.denominator)
-            rest = number - Fraction(value) if np.isfinite(value) else Fraction(1, 3)
-            if rest.denominator != 1 or abs(rest) > 1 << 10:
+            rest = number - Fraction(value) if np.isfinite(value) else None
+            if rest is None or (rest and (number.denominator > 1 or not _MIN <= number <= _MAX)):
                 msg = f"the {name} {number} is neither a float64 nor an integer of 64 bits"
                 raise ValueError(msg)
             row[name] = value + 0.0
@@ -125,13 +132,12 @@ def check_possible(rows: Exact, within: Exact | None = None) -> None:
     ValueError
         With the reason and the channels.
     """
-    grid = limbs.grid_of(rows)
     unit = unit_of(rows)
     sums = [(n, Fraction(s, unit), Fraction(q, unit * unit)) for n, s, q in integers_of(rows)]
     bounds = rows if within is None else within
     ends = (extremes_of(bounds, "minimum"), extremes_of(bounds, "maximum"))
     reasons = [
-        _impossible(grid, *numbers, low, high, borrowed=within is not None)
+        _impossible(*numbers, low, high, borrowed=within is not None)
         for numbers, low, high in zip(sums, *ends, strict=True)
     ]
     for reason in filter(None, reasons):
@@ -141,7 +147,7 @@ def check_possible(rows: Exact, within: Exact | None = None) -> None:
 
 
 def _impossible(
-    grid: Grid, n: int, s: Fraction, q: Fraction, low: Fraction | None, high: Fraction | None,
+    n: int, s: Fraction, q: Fraction, low: Fraction | None, high: Fraction | None,
     *, borrowed: bool,
 ) -> str | None:  # fmt: skip
     """Return what is wrong with n values of sum s and sum of squares q, None if nothing is.
@@ -150,7 +156,6 @@ def _impossible(
     """
     a, b = (s if end is None else n * end for end in (low, high))
     wrong = {
-        "more values are NaN or infinite than were counted": n < 0,
         "a sum is not 0 although no finite value was counted": n == 0 and (s or q),
         "an extreme is known although no finite value was counted": n == 0
         and (low is not None or high is not None)
@@ -158,15 +163,27 @@ def _impossible(
         "the sum of squares is not the square although one value was counted": n == 1
         and q != s * s,
         "the sum of squares is too small for the sum": n > 0 and n * q < s * s,
-        "the sums are beyond those of so many values": not _bounded(grid, n, s, q),
+        "the sums are beyond those of so many values": not _bounded(WIDE, n, s, q),
         "the mean is below the minimum": n > 0 and s < a,
         "the mean is above the maximum": n > 0 and s > b,
+        "the extremes are not those of so few values": not borrowed
+        and not _few_values_fit(n, s, q, low, high),
         "the sum of squares is too large for the extremes": n > 0
         and low is not None
         and high is not None
         and q > (low + high) * s - n * low * high,
     }
     return next((what for what, holds in wrong.items() if holds), None)
+
+
+def _few_values_fit(
+    n: int, s: Fraction, q: Fraction, low: Fraction | None, high: Fraction | None
+) -> bool:
+    """Whether one or two values are those that their extremes say they are."""
+    if n == 1:
+        return all(end in (None, s) for end in (low, high))
+    known = n == 2 and low is not None and high is not None
+    return not known or (s == low + high and q == low * low + high * high)  # type: ignore[operator]
 
 
 def subtracted(rows: Exact, part: Exact) -> Exact:
@@ -193,10 +210,20 @@ def subtracted(rows: Exact, part: Exact) -> Exact:
     _keep_extremes(rest, rows, part)
     try:
         check_possible(rest, within=rows)
+        check_possible(rest)
     except ValueError as error:
         msg = f"this was never added: {error}"
         raise ValueError(msg) from error
-    return rest
+    return rest if _stays_on(limbs.grid_of(rest), rest) else limbs.widened(rest)
+
+
+def _stays_on(grid: Grid, rows: Exact) -> bool:
+    """Whether sums are so small that whatever is added later stays on the grid too."""
+    unit = unit_of(rows)
+    return all(
+        _bounded(grid, n, Fraction(s, unit), Fraction(q, unit * unit))
+        for n, s, q in integers_of(rows)
+    )
 
 
 def _keep_extremes(rest: Exact, rows: Exact, part: Exact) -> None:

@@ -109,6 +109,10 @@ class Value(ABC):
     def _with(self, meta: Meta) -> Self:
         """Return the same numbers with another meta."""
 
+    @abstractmethod
+    def _head(self, channels: int) -> Self:
+        """Return the first channels only."""
+
     @classmethod
     @abstractmethod
     def _merged(cls, parts: Sequence[Any], meta: Meta) -> Self:
@@ -125,8 +129,10 @@ class Value(ABC):
         fewest = int(self.count.min(initial=MAX_COUNT))
         most = int(self.count.max(initial=0))
         seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
-        mean, std = _short(self.mean), _short(self.std())
-        return f"{type(self).__name__}(C={self.channels}, n={seen}, mean={mean}, std={std})"
+        head = self._head(_SHOWN)
+        more = " …" if self.channels > _SHOWN else ""
+        mean, std = (_short(values) + more for values in (head.mean, head.std()))
+        return f"{type(self).__name__}(C={self.channels}, n={seen}, mean=[{mean}], std=[{std}])"
 
     def __copy__(self) -> Self:
         return self
@@ -136,6 +142,7 @@ class Value(ABC):
 
 
 V = TypeVar("V", bound=Value)
+_SHOWN = 6
 
 
 def merge(parts: Iterable[V]) -> V:
@@ -202,5 +209,4 @@ def _of_type(first: Value, other: Value) -> Value:
 
 
 def _short(values: NDArray[Any]) -> str:
-    shown = [f"{v:.4g}" for v in values[:6].tolist()]
-    return f"[{' '.join(shown)}{' …' if values.size > 6 else ''}]"
+    return " ".join(f"{v:.4g}" for v in values.tolist())

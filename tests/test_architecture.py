@@ -33,7 +33,7 @@ ROOMS = (
         "kernels.exact_panels",
         "kernels.ranges",
     ),
-    ("kernels.exact_plain", "kernels.limbs"),
+    ("kernels.exact_plain", "kernels.records"),
     ("kernels.exact_rows",),
     ("kernels.stages",),
     ("kernels.floats", "kernels.integers", "kernels.exact_boxes", "kernels.crew"),

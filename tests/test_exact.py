@@ -321,6 +321,7 @@ def never_added():
         "another value": (whole, of_values(1.5, 2.5), "not the square"),
         "all but not all": (whole, of_values(1.0, 2.0, 2.5), "no finite value"),
         "Cauchy and Schwarz": (of_values(0, 2, 2, 2, 2, 4), of_values(0, 4, 4), "too small"),
+        "between the extremes": (whole, of_values(1.5), "so few values"),
         "beyond the extremes": (of_values(0, 0, 2, 2, 2), of_values(1, 1, 1), "too large"),
     }
 
@@ -409,11 +410,23 @@ IMPOSSIBLE = {
     "Cauchy and Schwarz": ((3, 3, 2), {}, "too small for the sum"),
     "mean below": ((2, 2, 2), {"minimum": [2]}, "below the minimum"),
     "mean above": ((2, 2, 2), {"maximum": [0.5]}, "above the maximum"),
-    "too much spread": ((2, 0, 9), {"minimum": [-1], "maximum": [1]}, "too large for the extremes"),
+    "too much spread": ((3, 0, 9), {"minimum": [-1], "maximum": [1]}, "too large for the extremes"),
     "extremes of nothing": ((0, 0, 0), {"minimum": [1]}, "no finite value"),
-    "more NaN than values": ((2, 0, 0), {"nan": [3]}, "more values are NaN"),
+    "more NaN than values": ((2, 0, 0), {"nan": [3]}, "3 of 2 values are NaN"),
     "no multiple": ((3, Fraction(1, 3), 1), {}, r"whole multiple of 2\*\*-1074"),
     "beyond": ((3, 2**1100, 2**2200), {}, "beyond"),
+    "one value, two extremes": ((1, 5, 25), {"minimum": [4], "maximum": [6]}, "so few values"),
+    "two values, others": ((2, 0, 2), {"minimum": [-5], "maximum": [5]}, "so few values"),
+    "counts that wrap": (
+        (5, 10, 20),
+        {"nan": [MOST], "positive_infinity": [MOST], "negative_infinity": [2]},
+        "NaN or infinite",
+    ),
+    "an extreme of 71 bits": (
+        (1, 2**70 + 1, (2**70 + 1) ** 2),
+        {"minimum": [2**70 + 1]},
+        "neither a float64",
+    ),
     "an extreme that is nothing": ((2, 1, 1), {"minimum": [Fraction(1, 3)]}, "neither a float64"),
     "two numbers": ((2, [1, 2], 1), {}, "one number per channel"),
     "a negative count": ((-2, 1, 1), {}, "count must lie between"),
@@ -484,12 +497,15 @@ CHANGES = {
     "even": ("sum", ["6*2^0"], "odd integers"),
     "not canonical": ("sum", ["03*2^0"], "odd integers"),
     "a number": ("sum", [3], "odd integers"),
+    "minus zero": ("sum", ["3*2^-0"], "one form"),
+    "zeros before": ("sum", ["3*2^000"], "one form"),
+    "an extreme that float64 rounds": ("maximum", [2**53 + 1], "finite numbers"),
     "a huge exponent": ("sum", ["3*2^99999999"], "odd integers"),
     "a huge number": ("sum", ["3" * 9999 + "*2^1"], "odd integers"),
     "one value, other square": ("sum_of_squares", ["3*2^0"], "too small|not the square"),
     "no values": ("count", [0], "no finite value"),
     "above its extremes": ("maximum", [1.0], "above the maximum"),
-    "too spread": ("sum_of_squares", ["99*2^0"], "too large for the extremes"),
+    "too spread": ("sum_of_squares", ["99*2^0"], "so few values"),
     "an infinite extreme": ("minimum", ["-Infinity"], "finite numbers"),
     "text for a float64": ("minimum", ["9007199254740992"], "finite numbers"),
     "too many": ("nan", [0, 0], "list 1 numbers"),
@@ -510,6 +526,15 @@ def test_state_files_of_no_data_are_refused_whatever_the_checksum(change, tmp_pa
         sn.load(path)
     with pytest.raises(sn.StateFileError, match=message):
         sn.load(path, verify=False)
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, "means"])
+def test_a_file_of_another_kind_is_refused(kind, tmp_path):
+    sn.save(measure([[1.0]]), tmp_path / "x.json")
+    document = json.loads((tmp_path / "x.json").read_text()) | {"kind": kind}
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    with pytest.raises(sn.StateFileError, match="expected 'moments' or 'exact moments'"):
+        sn.load(tmp_path / "x.json")
 
 
 def test_integers_beyond_float64_stand_in_the_file_as_text(tmp_path):
@@ -535,3 +560,65 @@ def test_exact_moments_normalize_like_others():
 
 def test_repr_shows_what_there_is():
     assert repr(measure([[1.0], [3.0]])) == "ExactMoments(C=1, n=2, mean=[2], std=[1])"
+
+
+@pytest.mark.parametrize("ddof", [np.int64(1), np.float32(1), np.array(1), 1.0, Fraction(1)])
+def test_ddof_may_be_any_number(ddof):
+    assert of_values(1, 2, 4).variance(ddof).tolist() == [nearest(Fraction(7, 3))]
+
+
+@pytest.mark.parametrize("ddof", [np.nan, np.inf])
+def test_a_ddof_that_is_no_number_has_no_variance(ddof):
+    assert np.isnan(of_values(1, 2, 4).std(ddof)).all()
+
+
+def test_a_part_is_taken_out_of_values_that_were_loaded(tmp_path):
+    """Loaded, both may be held on the narrow grid, although their values need the wide one."""
+    whole, part = of_values(2.0**130, *[0.0] * 99), of_values(*[0.0] * 99)
+    for name, value in (("whole", whole), ("part", part)):
+        sn.save(value, tmp_path / name)
+    loaded = [sn.load(tmp_path / name) for name in ("whole", "part")]
+    same(loaded[0] - loaded[1], whole - part)
+    rest = loaded[0] - loaded[1]
+    total = sn.merge([rest] * 1000)
+    assert total.sum == (Fraction(2) ** 130 * 1000,)
+
+
+def test_a_std_that_rounds_to_zero_divides_by_one():
+    tiny = of_values(5e-324, *[0.0] * 9)
+    assert tiny.std().tolist() == [0.0] and not tiny.constant.any()
+    assert sn.Normalize.from_moments(tiny)(np.array([[1.0]])).tolist() == [[1.0]]
+
+
+def test_a_mean_that_rounds_to_zero_has_no_sign():
+    assert not np.signbit(of_values(-5e-324, 0, 0, 0).mean).any()
+
+
+def test_only_the_channels_that_are_shown_are_read_for_repr():
+    value = measure(np.ones((2, 9)))
+    assert repr(value).endswith("mean=[1 1 1 1 1 1 …], std=[0 0 0 0 0 0 …])")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("threads", [1, 2])
+def test_denormal_numbers_count_where_a_thread_flushes_them(threads, monkeypatch):
+    from streamnorm.kernels import crew
+
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(crew, "WORTH_HELPERS", 0)
+    tables = [
+        np.full((2**18, 4), 3e-5, np.float16),
+        np.full((300, 1), 2.0**126, np.float32),
+        np.full((300, 1), 2.0**1022),
+        np.full((300, 1), 1e-310),
+    ]
+    expected = [[measure(x).digest(), sn.measure(x).mean[0]] for x in tables]
+    assert torch.set_flush_denormal(True)
+    try:
+        for x, (digest, mean) in zip(tables, expected, strict=True):
+            assert measure(x, threads=threads).digest() == digest
+            assert sn.measure(x, threads=threads).mean[0].tobytes() == mean.tobytes()
+        # The thread is left as it was.
+        assert (torch.tensor(1e-310, dtype=torch.float64) * 1).item() == 0.0
+    finally:
+        torch.set_flush_denormal(False)

@@ -18,7 +18,6 @@ from streamnorm import limbs
 from streamnorm.boxes import MOST_TILE_ROWS
 from streamnorm.dtypes import precision_of
 from streamnorm.kernels import crew, exact_boxes
-from streamnorm.kernels.exact_cpu import measure_block_exactly
 from streamnorm.kernels.ladders import MOST_ROWS
 from streamnorm.kernels.machine import JIT_OFF
 from streamnorm.kernels.windows import format_of
@@ -203,13 +202,6 @@ def test_inputs_are_not_written():
     x.flags.writeable = False
     sn.measure(x, exact=True)
     np.testing.assert_array_equal(x, before)
-
-
-def test_blocks_without_values_are_empty():
-    for name in ("float64", "int64", "uint8"):
-        rows = measure_block_exactly(np.zeros((0, 2, 5), name), None, precision_of(name))
-        np.testing.assert_array_equal(rows["count"], 0)
-        assert np.isnan(rows["minimum"]).all()
 
 
 DIGESTS = """

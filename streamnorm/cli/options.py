@@ -14,7 +14,6 @@ import numpy as np
 from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
-from streamnorm.rationals import nearest
 from streamnorm.value import Value
 
 __all__ = [
@@ -160,11 +159,11 @@ def _workers(text: str) -> int:
 
 def _scale(text: str) -> Fraction:
     try:
-        scale = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        scale = Fraction(0)
-    # What float64 rounds to 0 or to infinity is no scale either.
-    if scale <= 0 or not 0 < nearest(scale.numerator, scale.denominator) < math.inf:
+        # First as float64: a rational with a huge exponent takes long to make.
+        sensible = 0 < float(text) < math.inf
+    except ValueError:
+        sensible = False
+    if not sensible:
         msg = f"expected a finite number above 0, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return scale
+    return Fraction(text)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import Array
-from streamnorm.kernels import limbs, walk
+from streamnorm.kernels import records, walk
 from streamnorm.kernels.compiled import jit, jit_part
 from streamnorm.kernels.desk import clear, offer
 from streamnorm.kernels.exact_panels import (
@@ -34,7 +34,16 @@ from streamnorm.kernels.exact_panels import (
 )
 from streamnorm.kernels.exact_rows import add_window, survey_rows, try_narrow_rows, try_rows
 from streamnorm.kernels.helping import serve_by
-from streamnorm.kernels.limbs import (
+from streamnorm.kernels.machine import (
+    LINE,
+    NEXT,
+    atomic_add,
+    keep,
+    plain_floats,
+    pointer,
+    set_floats,
+)
+from streamnorm.kernels.records import (
     BIAS,
     COUNT,
     DEPTH,
@@ -57,7 +66,7 @@ from streamnorm.kernels.limbs import (
     open_records,
     ordered,
 )
-from streamnorm.kernels.machine import LINE, NEXT, atomic_add, keep, pointer
+from streamnorm.kernels.windows import NOWHERE
 
 __all__ = ["measure_boxes", "serve"]
 
@@ -125,7 +134,7 @@ def _add_by_windows(
             continue
         record = channel * form[WORDS]
         _note_lane(spare, 0, lanes, lane, words, record)
-        for field, word in ((NAN, limbs.NAN), (PLUS, limbs.PLUS), (MINUS, limbs.MINUS)):
+        for field, word in ((NAN, records.NAN), (PLUS, records.PLUS), (MINUS, records.MINUS)):
             words[record + word] += spare[field * lanes + lane]
         if spare[LARGEST * lanes + lane] > 0:
             top = _top_above(spare[LARGEST * lanes + lane], form) + MARGIN
@@ -181,20 +190,21 @@ _read = walk.reader(try_rows, try_narrow_rows)
 @jit
 def measure_boxes(
     x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool, rows: Array, desk: Array, worker: int,
+    omit: None, rows: Array, desk: Array, worker: int,
 ) -> None:  # fmt: skip
     """Add boxes to the worker's row of records, and at last all rows to the first.
 
     Parameters are those of `streamnorm.kernels.floats.measure_boxes`, but for
 
-    omit : bool
-        Of no meaning: every NaN is counted.
+    omit : None
+        Every NaN is counted.
     rows : array of int64, shape (workers, C * words of a record)
         What stands in the first row is added to; the others are zeros.
     worker : int
         0 for whom the job belongs to, who merges; others only help.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), 0)
+    mode = plain_floats()
     form = form_of(x)
     lanes = LINE // x.itemsize
     channels = rows.shape[1] // form[WORDS]
@@ -223,7 +233,7 @@ def measure_boxes(
             sums = pointer(acc)
             for k in range(panels * lanes):
                 channel = own[k]
-                top = tops[first + channel] if channel >= 0 else form[MOST_TOP]
+                top = tops[first + channel] if channel >= 0 else NOWHERE
                 sums[(k // lanes * FIELDS + TOP) * lanes + k % lanes] = top
             begin(pointer(x), sums, panels)
             _read(
@@ -255,6 +265,7 @@ def measure_boxes(
         keep(acc)
         keep(refused)
     keep(spare)
+    set_floats(mode)
     if worker == 0:
         clear(desk)
         close_records(rows, form)

@@ -16,11 +16,13 @@ from streamnorm.kernels.memory import FEWEST_BOXES, cut_of, memory_of, native
 from streamnorm.layout import Layout, pieces_of
 from streamnorm.limbs import LIMB_BITS, Exact
 
-__all__ = ["measure_array_exactly", "measure_block_exactly"]
+__all__ = ["measure_array_exactly"]
 
 SIZES = Sizes(tile_lines=2048, most_lanes=2048)
 """Larger tiles than for rounded sums, since to put down what a panel has gathered takes longer; and
 of fewer channels, since each gathers more."""
+_MOST_BYTES = 1 << 28
+"""Of records of all workers together: with very many channels fewer of them work."""
 _MASK = np.uint64((1 << LIMB_BITS) - 1)
 
 
@@ -55,22 +57,11 @@ def measure_array_exactly(
     return rows
 
 
-def measure_block_exactly(
-    block: Array, valid: NDArray[np.bool_] | None, precision: Precision
-) -> Exact:
-    """Measure a contiguous block of shape (O, C, I), in native byte order."""
-    records = _blank(1, block.shape[1], precision)
-    if block.size:
-        _add_block(block, valid, precision, records)
-    rows = _finished(records)
-    rows["omitted"] = block.shape[0] * block.shape[2] - rows["count"]
-    return rows
-
-
 def _blank(workers: int, channels: int, precision: Precision) -> Exact:
-    """Return records without values, shape (workers, C)."""
+    """Return records without values, shape (workers, C); for fewer workers if they are large."""
     grid = limbs.WIDE if precision.name == "float64" else limbs.NARROW
-    return np.zeros((workers, channels), grid.dtype)
+    most = max(1, _MOST_BYTES // (grid.dtype.itemsize * max(channels, 1)))
+    return np.zeros((min(workers, most), channels), grid.dtype)
 
 
 def _add(array: Array, mask: Array | None, cut: Cut, precision: Precision, records: Exact) -> None:

@@ -20,7 +20,8 @@ from streamnorm.kernels.integer_rows import (
     finish,
 )
 from streamnorm.kernels.integers import sums_of_lanes
-from streamnorm.kernels.limbs import (
+from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
+from streamnorm.kernels.records import (
     COUNT,
     EXPONENT,
     LIMBS,
@@ -33,7 +34,6 @@ from streamnorm.kernels.limbs import (
     note_number,
     open_records,
 )
-from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
 
 __all__ = ["measure_boxes", "serve"]
 
@@ -43,7 +43,7 @@ _read = walk.reader(add_rows, add_narrow_rows)
 @jit
 def measure_boxes(
     x: Array, mask: Array | None, boxes: Array, owners: Array, turn: Array, flip: int,
-    omit: bool, rows: Array, desk: Array, worker: int,
+    omit: None, rows: Array, desk: Array, worker: int,
 ) -> None:  # fmt: skip
     """Add boxes to the worker's row of records, and at last all rows to the first.
 
@@ -79,7 +79,7 @@ def measure_boxes(
                 here[at + COUNT] += n
                 low, high = np.float64(sums[LOW, c] - flip), np.float64(sums[HIGH, c] - flip)
                 note_number(here, at, low, high)
-                # With at most 2**20 values below 2**16, all of this stays below 2**53.
+                # With little more than 2**20 values below 2**16, all of this stays below 2**53.
                 add_integer(here, at + LIMBS, s - n * flip, unit)
                 squares = q - flip * (2 * s - n * flip)
                 add_integer(here, at + LIMBS + NARROW_FORM[SUM_LIMBS], squares, 2 * unit)

@@ -9,7 +9,7 @@ from streamnorm.arrays import Array
 from streamnorm.kernels.machine import JIT_OFF, LINE
 from streamnorm.kernels.panels import Panel, over_panels
 from streamnorm.kernels.vectors import Vectors
-from streamnorm.kernels.windows import Stored
+from streamnorm.kernels.windows import NOWHERE, Stored
 
 __all__ = [
     "CEILING", "ENTRY", "FIELDS", "FLOOR", "HIGH", "LARGEST", "LOW", "MINUS", "NAN", "OTHERS",
@@ -38,7 +38,9 @@ _I64 = ir.IntType(64)
 def _begin(words: Vectors, stored: Stored, place: Panel) -> None:
     """Make a panel's window of its top, and the panel one without values."""
     builder, wide, form = words.builder, words.of(_I64), stored.format
-    top = place.load(wide, TOP)
+    given = place.load(wide, TOP)
+    nowhere = builder.icmp_signed("==", given, words.constant(wide, NOWHERE))
+    top = builder.select(nowhere, words.constant(wide, form.most_top), given)
 
     def plus(number: int) -> Any:
         return builder.add(top, words.constant(wide, number))
@@ -59,11 +61,12 @@ def _begin(words: Vectors, stored: Stored, place: Panel) -> None:
     scale = builder.bitcast(scale, words.of(_F64))
     floor = builder.sub(bits(plus(form.bias - form.depth)), words.constant(wide, 1))
     lowest = builder.icmp_signed("==", top, words.constant(wide, form.least_top))
-    floor = builder.select(lowest, words.constant(wide, 0), floor)
+    floor = builder.select(builder.or_(lowest, nowhere), words.constant(wide, 0), floor)
     # The highest of windows side by side may reach beyond the largest numbers.
     beyond = builder.icmp_signed(">", top, words.constant(wide, form.most_top))
     infinity = words.constant(wide, stored.infinity)
     ceiling = builder.select(beyond, infinity, bits(plus(form.bias)))
+    ceiling = builder.select(nowhere, words.constant(wide, 2 * stored.sign - 1), ceiling)
     place.clear(range(SCALE, FIELDS))
     place.store(builder.fptrunc(scale, stored.scale_kind), SCALE)
     for value, field in ((floor, FLOOR), (ceiling, CEILING)):

@@ -20,7 +20,7 @@ from streamnorm.kernels.exact_panels import (
     TOP,
 )  # fmt: skip
 from streamnorm.kernels.numbers import floats_of
-from streamnorm.kernels.windows import format_of
+from streamnorm.kernels.windows import NOWHERE, format_of
 
 __all__ = ["add_window", "survey", "try_all"]
 
@@ -36,17 +36,20 @@ def _windows(raw: Array, place: Array) -> tuple[Array, Array]:
     if not form.fraction:
         return np.ones(raw.shape, np.bool_), np.zeros(raw.shape, np.bool_)
     sizes, tops = np.abs(floats_of(raw)), place[TOP]
+    nowhere = tops == NOWHERE
+    tops = np.where(nowhere, form.most_top, tops)
     with np.errstate(over="ignore", invalid="ignore"):
         least = np.where(tops == form.least_top, 0.0, np.ldexp(1.0, tops - form.depth))
         inside = (sizes == 0) | (sizes >= least)
-        return inside & (sizes < np.ldexp(1.0, tops)), (sizes < least) & (sizes > 0)
+        inside &= sizes < np.ldexp(1.0, tops)
+        return inside | nowhere, (sizes < least) & (sizes > 0)
 
 
 def _add_units(raw: Array, where: Array, place: Array) -> None:
     """Add values, as integers in units of the last rungs; what is too much, to rungs above."""
     scheme = format_of(raw.dtype).scheme
     values = floats_of(raw)
-    for lane in range(raw.shape[1]):
+    for lane in np.flatnonzero(place[TOP] != NOWHERE):
         unit = Fraction(2) ** (int(place[TOP, lane]) - scheme.span)
         numbers = [Fraction(x) / unit for x in values[where[:, lane], lane].tolist()]
         for first, rungs, power in ((SUMS, scheme.sums, 1), (SQUARES, scheme.squares, 2)):

@@ -22,7 +22,17 @@ from streamnorm.kernels.float_rows import (
     finish,
 )
 from streamnorm.kernels.helping import serve_by
-from streamnorm.kernels.machine import LINE, NEXT, OPEN, OVERFLOWED, atomic_add, keep, pointer
+from streamnorm.kernels.machine import (
+    LINE,
+    NEXT,
+    OPEN,
+    OVERFLOWED,
+    atomic_add,
+    keep,
+    plain_floats,
+    pointer,
+    set_floats,
+)
 from streamnorm.partial import Partial
 
 __all__ = ["measure_boxes", "serve"]
@@ -67,6 +77,7 @@ def measure_boxes(
         0 for whom the job belongs to, who merges; others only help.
     """
     offer(desk, (x, mask, boxes, owners, turn, rows), 0 if omit is None else int(omit))
+    mode = plain_floats()
     lanes = LINE // x.itemsize
     b = atomic_add(turn, NEXT, 1)
     while b < len(boxes):
@@ -122,6 +133,7 @@ def measure_boxes(
                 turn[OVERFLOWED] = 1
         keep(acc)
         keep(book)
+    set_floats(mode)
     if worker == 0:
         clear(desk)
         if omit is not None or turn[OPEN] == 0:

@@ -29,7 +29,9 @@ __all__ = [
     "let_others",
     "note_arrays",
     "noted_arrays",
+    "plain_floats",
     "pointer",
+    "set_floats",
 ]
 
 # Numba's settings are attributes made at run time.
@@ -46,6 +48,9 @@ WORDS_OF_ARRAY = 3
 _WORD = ir.IntType(32)
 _INDEX = ir.IntType(64)
 _TURN = threading.Lock()
+_X86 = ("x86_64", "i386", "i686")
+_FLUSHES = 0x8040
+"""Bits of the control word: results that are denormal become zero, and operands."""
 
 
 @intrinsic
@@ -208,6 +213,57 @@ def _pointer_plainly(array: Array | None) -> Array | None:
 
 
 @intrinsic
+def _plain_floats(_: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = cgutils.alloca_once_value(builder, _WORD(0))  # type: ignore[no-untyped-call]
+        if builder.module.triple.startswith(_X86):
+            _control(builder, "st", place)
+            mode = builder.load(place)
+            _set_control(builder, place, builder.and_(mode, _WORD(~_FLUSHES)))
+            return mode
+        return builder.load(place)
+
+    return types.int32(), generate
+
+
+def _plain_floats_plainly() -> int:
+    """Have this thread compute with denormal numbers, whatever it did; gives its mode before.
+
+    A thread may flush them to zero (``torch.set_flush_denormal``, code of fast compilers). On other
+    processors than those of x86 nothing is changed.
+    """
+    return 0
+
+
+@intrinsic
+def _set_floats(_: Any, mode: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if builder.module.triple.startswith(_X86):
+            place = cgutils.alloca_once(builder, _WORD)  # type: ignore[no-untyped-call]
+            _set_control(builder, place, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int32), generate
+
+
+def _set_floats_plainly(mode: int) -> None:
+    """Set the mode that `plain_floats` gave."""
+
+
+def _set_control(builder: Any, place: Any, mode: Any) -> None:
+    builder.store(mode, place)
+    _control(builder, "ld", place)
+
+
+def _control(builder: Any, what: str, place: Any) -> None:
+    """Store or load the word that controls how floats are computed."""
+    pointer = builder.bitcast(place, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type])
+    name = f"llvm.x86.sse.{what}mxcsr"
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [pointer])  # type: ignore[no-untyped-call]
+
+
+@intrinsic
 def _keep(_: Any, array: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.get_dummy_value()
@@ -230,4 +286,6 @@ keep: Any = _keep_plainly if JIT_OFF else _keep
 let_others: Any = _let_others_plainly if JIT_OFF else _let_others
 note_arrays: Any = _note_arrays_plainly if JIT_OFF else _note_arrays
 noted_arrays: Any = _noted_arrays_plainly if JIT_OFF else _noted_arrays
+plain_floats: Any = _plain_floats_plainly if JIT_OFF else _plain_floats
+set_floats: Any = _set_floats_plainly if JIT_OFF else _set_floats
 pointer: Any = _pointer_plainly if JIT_OFF else _pointer

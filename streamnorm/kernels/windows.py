@@ -14,7 +14,10 @@ from streamnorm.kernels.ladders import LONG, SHORT, Scheme
 from streamnorm.kernels.numbers import Halves, numbers_of
 from streamnorm.kernels.vectors import Vectors
 
-__all__ = ["Format", "Stored", "format_of"]
+__all__ = ["NOWHERE", "Format", "Stored", "format_of"]
+
+NOWHERE = 1 << 20
+"""The top for lanes that nobody owns: whatever lies there is inside, and its sum is nothing."""
 
 _F32 = ir.FloatType()
 _F64 = ir.DoubleType()

@@ -1,8 +1,9 @@
 """Compiled: integers added to the limbs of records, whose words are all of 64 bits.
 
-An addition changes a limb by less than 2**32. To a box belong at most 2**20 values of a channel,
-and each is added at most once for each of at most 57 windows, on at most 4 rungs: fewer than 2**28
-additions come before the limbs are carried at the box's end, and none leaves its 64 bits.
+An addition changes a limb by less than 2**32. To a box belong fewer than 2**21 values of a channel
+(2**20, and a tail), and each is added at most once for each of at most 57 windows, on at most 4
+rungs: fewer than 2**29 additions come before the limbs are carried at the box's end, and none
+leaves its 64 bits.
 """
 
 from typing import Any
@@ -105,10 +106,7 @@ form_of: Any = _form_of_plainly if JIT_OFF else _form_of
 
 @jit_part
 def add_integer(words: Any, start: int, value: int, position: int) -> None:
-    """Add ``value * 2**position`` to limbs from ``words[start]`` on; bits below them are zero."""
-    if position < 0:
-        value >>= -position
-        position = 0
+    """Add ``value * 2**position`` to limbs from ``words[start]`` on."""
     at = start + position // LIMB_BITS
     shift = position % LIMB_BITS
     words[at] += (value << shift) & _MASK
