@@ -70,7 +70,7 @@ from streamnorm.kernels.windows import NOWHERE
 
 __all__ = ["measure_boxes", "serve"]
 
-FIRST_LINES = 128
+FIRST_LINES = 32
 MOST_LINES = 4096
 MOST_ENTRIES = 1 << 18
 """Lines in a strip: few where windows are not known yet, and at most so many; and in wide tables,
