@@ -71,10 +71,12 @@ from streamnorm.kernels.windows import NOWHERE
 __all__ = ["measure_boxes", "serve"]
 
 FIRST_LINES = 32
+GROWTH = 4
 MOST_LINES = 4096
 MOST_ENTRIES = 1 << 18
-"""Lines in a strip: few where windows are not known yet, and at most so many; and in wide tables,
-where every line of every panel might be refused, no more than so many entries."""
+"""Lines in the first strip of a box, for windows may not be known yet; how much longer each next
+one is, up to so many lines; but in wide tables, where every line of every panel might be refused,
+no more than so many entries."""
 MARGIN = 1
 """How much higher than their largest value windows are set: the next may be larger."""
 _UNSEEN = -(1 << 20)
@@ -255,12 +257,11 @@ def measure_boxes(
                 words, seen[first:], form,
             )  # fmt: skip
             start = stop
-            length = most
+            length = min(GROWTH * length, most)
             for c in range(first, first + box["channels"]):
                 if seen[c] != _UNSEEN:
                     tops[c] = min(max(seen[c], form[LEAST_TOP]), form[MOST_TOP])
                     seen[c] = _UNSEEN
-                    length = FIRST_LINES
         carry_records(words, 0, box["channels"], form)
         keep(acc)
         keep(refused)
