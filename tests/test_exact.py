@@ -622,3 +622,59 @@ def test_denormal_numbers_count_where_a_thread_flushes_them(threads, monkeypatch
         assert (torch.tensor(1e-310, dtype=torch.float64) * 1).item() == 0.0
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize(
+    ("axis", "columns"),
+    [
+        (None, lambda x: [x]),
+        ((1, 3), lambda x: [x[:, i, :, j] for i in range(3) for j in range(4)]),
+        ((3, 1), lambda x: [x[:, i, :, j] for j in range(4) for i in range(3)]),
+        (-1, lambda x: [x[..., j] for j in range(4)]),
+    ],
+)
+def test_any_channel_axes(axis, columns):
+    x = patterns("float32", np.random.default_rng(3), (5, 3, 2, 4))
+    measured = measure(x, channel_axis=axis)
+    assert list(zip(measured.sum, measured.sum_of_squares, strict=True)) == [
+        exact_sums(column)[1:] for column in columns(x)
+    ]
+
+
+def test_pictures_files_and_loaders_have_the_digest_of_their_pixels(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 8, 3), np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(pixels):
+        image.fromarray(picture).save(tmp_path / "pictures" / f"{number}.png")
+    np.save(tmp_path / "pixels.npy", pixels)
+    expected = measure(pixels, channel_axis=-1).digest()
+    for workers in (1, 3):
+        folder = sn.compute(tmp_path / "pictures", exact=True, workers=workers)
+        file = sn.compute(tmp_path / "pixels.npy", channel_axis=-1, exact=True, workers=workers)
+        assert folder.digest() == file.digest() == expected
+        assert folder.meta.report.read == 6
+    batches = ((batch / 255, "label") for batch in np.array_split(pixels, 4))
+    scaled = sn.compute(batches, channel_axis=-1, exact=True)
+    assert scaled.digest() == measure(pixels / 255, channel_axis=-1).digest()
+
+
+def test_an_accumulator_goes_on_where_its_pickle_stopped():
+    batches = np.random.default_rng(0).normal(size=(80, 4, 2)).astype(np.float32)
+    accumulator = sn.Accumulator(exact=True)
+    for batch in batches[:50]:
+        accumulator.update(batch)
+    again = pickle.loads(pickle.dumps(accumulator))
+    for batch in batches[50:]:
+        again.update(batch)
+    same(again.moments, measure(batches.reshape(-1, 2)))
+    same(accumulator.moments, measure(batches[:50].reshape(-1, 2)))
+    assert sn.Accumulator(exact=True, channels=2).moments == ExactMoments.empty(2)
+
+
+def test_a_batch_that_is_refused_changes_no_sum():
+    accumulator = sn.Accumulator(exact=True, nan_policy="raise").update([[1.0, 2.0]])
+    for bad in ([[np.nan, 1.0]], [[1.0, 2.0, 3.0]]):
+        with pytest.raises(ValueError, match=r"NaN|channels"):
+            accumulator.update(bad)
+    assert accumulator.moments == measure([[1.0, 2.0]])
