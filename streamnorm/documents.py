@@ -163,7 +163,10 @@ def _power(name: str, value: Any) -> Fraction:
     if value == "0":
         return Fraction(0)
     if found is None or not int(found[1]) % 2 or abs(int(found[2])) > _MOST_BITS:
-        msg = f"{name} must be odd integers times powers of two, such as '-3*2^-5', or '0'"
+        msg = (
+            f"{name} must be odd integers times powers of two, such as '-3*2^-5', or '0'; got "
+            f"{str(value)[:40]!r}"
+        )
         raise ValueError(msg)
     number = int(found[1]) * Fraction(2) ** int(found[2])
     if _spell_power(number) != value:

@@ -47,7 +47,7 @@ class ExactMoments(Value):
     Raises
     ------
     ValueError
-        If no data have these sums, counts and extremes; the message says why.
+        If counts, sums and extremes contradict each other; the message says how.
 
     Notes
     -----
@@ -202,11 +202,13 @@ class ExactMoments(Value):
 
     @property
     def moments(self) -> Moments:
-        """The nearest `Moments`: every field rounded once."""
+        """The nearest `Moments`: every field rounded once; its std is that of the rounded m2."""
         return self.affine(1)
 
     def affine(self, scale: Rationals, shift: Rationals = 0) -> Moments:
         """Return the moments of ``scale * x + shift``, every field rounded once.
+
+        A std of them is that of the rounded m2, so it may differ from `std` in its last digit.
 
         Parameters
         ----------

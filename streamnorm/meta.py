@@ -208,6 +208,8 @@ NO_META = Meta()
 
 def _agreed(what: str, mine: Any, theirs: Any) -> Any:
     if mine is not None and theirs is not None and mine != theirs:
-        msg = f"cannot merge: {what} differ, {mine} and {theirs}; rename or reshape one side first"
+        msg = (
+            f"cannot combine: {what} differ, {mine} and {theirs}; rename or reshape one side first"
+        )
         raise ValueError(msg)
     return theirs if mine is None else mine

@@ -271,6 +271,13 @@ class Moments(Value):
                 raise OverflowError(msg)
         return Moments.of_partial(canonical(rows), self._meta)
 
+    def __sub__(self, other: object) -> Self:
+        msg = (
+            "Moments cannot be subtracted: rounding has lost what was added; measure with "
+            "exact=True, and the difference is exact"
+        )
+        raise TypeError(msg)
+
     def _with(self, meta: Meta) -> Self:
         return self.of_partial(self._partial, meta)
 

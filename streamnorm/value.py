@@ -178,13 +178,16 @@ def merge(parts: Iterable[V]) -> V:
     """
     listed = list(parts)
     if not listed:
-        msg = "nothing to merge: expected at least one part; start from Moments.empty(channels)"
+        msg = "nothing to merge: expected at least one part; start from Moments.empty"
         raise ValueError(msg)
     meta = NO_META
     for at, part in enumerate(listed):
         if not isinstance(part, Value):
             what = type(part).__name__
-            msg = f"part {at} is a {what}, expected Moments; measure or load it first"
+            msg = (
+                f"part {at} is a {what}, expected Moments; measure or load it first, or pass an "
+                f"accumulator's .moments"
+            )
             raise TypeError(msg)
         _of_type(listed[0], part)
         if part.channels != listed[0].channels:

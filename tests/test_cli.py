@@ -405,7 +405,9 @@ def test_exact_parts_merge_to_the_digest_of_the_whole(streamnorm_command, shards
     merged = streamnorm_command("merge", *parts, "-o", "merged.json", cwd=shards)
     assert merged.stdout == whole.stdout
     shown = streamnorm_command("show", "merged.json", cwd=shards)
-    assert digest_in(shown.stdout) == digest_in(whole.stderr)
+    assert digest_in(shown.stdout) == digest_in(merged.stderr) == digest_in(whole.stderr)
+    as_json = streamnorm_command("show", "merged.json", "--format", "json", cwd=shards)
+    assert json.loads(as_json.stdout)["digest"] == digest_in(whole.stderr)
     exported = streamnorm_command("export", "merged.json", "--format", "json", cwd=shards)
     assert json.loads(exported.stdout)["std"] == sn.load(shards / "whole.json").std().tolist()
 
@@ -427,6 +429,19 @@ def test_an_exact_scale_is_rounded_once_and_not_saved_as_exact(streamnorm_comman
     assert json.loads(shown.stdout)["mean"] == expected.mean.tolist()
     refused = streamnorm_command(*given, "-o", "x.json", cwd=shards)
     assert refused.returncode == 1 and "--scale rounds" in refused.stderr
+    whole = streamnorm_command("compute", "whole.npy", "--exact", "-o", "whole.json", cwd=shards)
+    assert digest_in(shown.stderr.replace("of the stored values ", "")) == digest_in(whole.stderr)
+    for command in ("show", "export"):
+        given = (command, "whole.json", "--scale", "0.3", "--format", "json")
+        later = streamnorm_command(*given, cwd=shards)
+        assert json.loads(later.stdout)["mean"] == expected.mean.tolist()
+
+
+def test_an_extreme_that_is_not_known_is_said_to_be_unknown(streamnorm_command, tmp_path):
+    whole, part = (sn.measure(x, exact=True) for x in ([[1.0], [2.0], [3.0]], [[1.0]]))
+    sn.save(whole - part, tmp_path / "rest.json")
+    shown = streamnorm_command("show", "rest.json", cwd=tmp_path)
+    assert re.search(r"0 +2 +2\.5 +0\.5 +unknown +3", shown.stdout)
 
 
 def test_a_std_beyond_float64_is_said_to_be(streamnorm_command, tmp_path):

@@ -2,13 +2,10 @@
 
 import argparse
 import sys
-from dataclasses import replace
-from fractions import Fraction
 
 from streamnorm.cli import formats, options
 from streamnorm.compute import compute
 from streamnorm.exact import ExactMoments
-from streamnorm.moments import Moments
 from streamnorm.state import save
 
 __all__ = ["add_arguments", "run"]
@@ -40,7 +37,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print, save."""
     options.checked_output(arguments.output, arguments.source)
     if arguments.exact and arguments.output and arguments.scale != 1:
-        msg = "--scale rounds, so what it gives is not exact: save without --scale, or --exact"
+        msg = (
+            "--scale rounds, so what it gives is not exact; save the sums of the stored values "
+            "without --scale, and give it to show or export later; or leave --exact out"
+        )
         raise ValueError(msg)
     source = arguments.source[0] if len(arguments.source) == 1 else arguments.source
     moments = compute(
@@ -52,24 +52,15 @@ def run(arguments: argparse.Namespace) -> None:
         on_error=arguments.on_error,
         **options.choice_of(arguments),
     )
+    digest = moments.digest() if isinstance(moments, ExactMoments) else None
     if arguments.scale != 1:
-        moments = _scaled(moments, arguments.scale)
+        moments = options.scaled(moments, arguments.scale)
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
     print(options.what_happened(moments.meta.report), file=sys.stderr)
-    if isinstance(moments, ExactMoments):
-        print(f"streamnorm: exact, digest {moments.digest()}", file=sys.stderr)
+    if digest is not None:
+        stored = " of the stored values" if arguments.scale != 1 else ""
+        print(f"streamnorm: exact, digest{stored} {digest}", file=sys.stderr)
     options.say_what_is_beyond(moments, arguments.ddof)
     if arguments.output:
         save(moments, arguments.output)
-
-
-def _scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments:
-    """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
-    origin = moments.meta.provenance
-    passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
-    if isinstance(moments, ExactMoments):
-        scaled = moments.affine(1 / scale)
-    else:
-        scaled = moments.affine(1 / float(scale))
-    return scaled.with_meta(provenance=replace(origin, passes=passes))

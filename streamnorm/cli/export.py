@@ -25,13 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="state file")
     parser.add_argument("--format", choices=(*_TEXT, "npz"), required=True)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: stdout (npz needs it)")
+    options.add_scale(parser)
     options.add_ddof(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, convert, write."""
     options.checked_output(arguments.output, [arguments.file])
-    moments = load(arguments.file)
+    loaded = load(arguments.file)
+    moments = loaded if arguments.scale == 1 else options.scaled(loaded, arguments.scale)
     if arguments.format == "npz":
         if not arguments.output:
             msg = "--format npz is binary: name a file with -o"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from streamnorm.exact import ExactMoments
 from streamnorm.value import Value
 
 __all__ = ["as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
@@ -20,8 +21,12 @@ def as_table(moments: Value, ddof: float) -> str:
     omitted = bool(moments.omitted.any())
     rows: list[tuple[str, ...]] = [(*_COLUMNS, "omitted") if omitted else _COLUMNS]
     columns = [moments.mean, moments.std(ddof), moments.minimum, moments.maximum]
+    known, counts = moments.extremes_known, moments.count
     for c, name in enumerate(names):
-        row = (name, f"{moments.count[c]:,}", *(f"{column[c]:.10g}" for column in columns))
+        numbers = [f"{column[c]:.10g}" for column in columns]
+        if not known[c]:
+            numbers[2:] = ["unknown" if text == "nan" else text for text in numbers[2:]]
+        row = (name, f"{counts[c]:,}", *numbers)
         rows.append((*row, f"{moments.omitted[c]:,}") if omitted else row)
     return rows_as_text(rows)
 
@@ -38,6 +43,7 @@ def rows_as_text(rows: Sequence[Sequence[str]]) -> str:
 def as_json(moments: Value, ddof: float) -> str:
     """Strict JSON; NaN and infinities as null."""
     report = moments.meta.report
+    digest = {"digest": moments.digest()} if isinstance(moments, ExactMoments) else {}
     plain = {
         "channels": moments.channels,
         "names": moments.meta.names,
@@ -48,6 +54,7 @@ def as_json(moments: Value, ddof: float) -> str:
         "minimum": _finite(moments.minimum.tolist()),
         "maximum": _finite(moments.maximum.tolist()),
         "omitted": moments.omitted.tolist(),
+        **digest,
         "report": {
             "read": report.read,
             "skipped": report.skipped,

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     if len(transforms) > 1:
         what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
         warnings.warn(f"{what}: are their scales the same?", StreamnormWarning, stacklevel=2)
+    if isinstance(total, ExactMoments):
+        print(f"streamnorm: exact, digest {total.digest()}", file=sys.stderr)
     options.say_what_is_beyond(total, arguments.ddof)
     save(total, arguments.output)
     print(f"streamnorm: merged {len(paths):,} into {arguments.output}", file=sys.stderr)

@@ -6,14 +6,17 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from streamnorm.exact import ExactMoments
 from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
+from streamnorm.moments import Moments
 from streamnorm.value import Value
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "checked_output",
     "choice_of",
     "say_what_is_beyond",
+    "scaled",
     "what_happened",
 ]
 
@@ -107,6 +111,17 @@ def what_happened(report: Report) -> str:
     parts += [f"{count:,} × {kind}" for kind, count in report.converted.items()]
     parts += [f"{report.omitted:,} values omitted"] * (report.omitted > 0)
     return "streamnorm: " + ", ".join(parts)
+
+
+def scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments:
+    """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
+    origin = moments.meta.provenance
+    passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
+    if isinstance(moments, ExactMoments):
+        scaled = moments.affine(1 / scale)
+    else:
+        scaled = moments.affine(1 / float(scale))
+    return scaled.with_meta(provenance=replace(origin, passes=passes))
 
 
 def say_what_is_beyond(value: Value, ddof: float) -> None:

@@ -15,16 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="state file")
     parser.add_argument("--format", choices=("table", "json", "torchvision"), default="table")
+    options.add_scale(parser)
     options.add_ddof(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load and print."""
-    moments = load(arguments.file)
+    loaded = load(arguments.file)
+    moments = loaded if arguments.scale == 1 else options.scaled(loaded, arguments.scale)
     if arguments.format == "table":
         text = formats.as_table(moments, arguments.ddof) + _provenance(moments)
-        if isinstance(moments, ExactMoments):
-            text += f"exact, digest {moments.digest()}\n"
+        if isinstance(loaded, ExactMoments):
+            text += f"exact, digest {loaded.digest()}\n"
     elif arguments.format == "json":
         text = formats.as_json(moments, arguments.ddof)
     else:

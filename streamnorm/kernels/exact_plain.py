@@ -51,7 +51,8 @@ def _add_units(raw: Array, where: Array, place: Array) -> None:
     values = floats_of(raw)
     for lane in np.flatnonzero(place[TOP] != NOWHERE):
         unit = Fraction(2) ** (int(place[TOP, lane]) - scheme.span)
-        numbers = [Fraction(x) / unit for x in values[where[:, lane], lane].tolist()]
+        some = where[:, lane] & (values[:, lane] != 0)
+        numbers = [Fraction(x) / unit for x in values[some, lane].tolist()]
         for first, rungs, power in ((SUMS, scheme.sums, 1), (SQUARES, scheme.squares, 2)):
             rest = int(sum(number**power for number in numbers))
             for rung, exponent in enumerate(rungs):

@@ -6,8 +6,8 @@ distance of two float64 is one unit. To add x to it rounds x to whole units; wha
 the next rung. The last rung starts at 0 and is a plain sum, exact as long as it stays below
 2**53 of its units and all that comes to it is a multiple of one. (Rump, Ogita & Oishi 2008,
 "Accurate floating-point summation, part I", SIAM J. Sci. Comput. 31(1), lemma 3.3; Demmel & Nguyen
-2013, "Fast reproducible floating-point summation", ARITH 21.) No order of additions and no choice
-between fused and separate products changes the total.
+2013, "Fast reproducible floating-point summation", ARITH 21.) In whatever order values come, the
+total is the same.
 
 Values are scaled: below 1, and multiples of 2**-span. With at most 255 of them in a lane,
 docs/exact.md counts the bits of every rung.
@@ -44,7 +44,7 @@ class Scheme(NamedTuple):
 
 
 SHORT = Scheme(45, (-45,), (-44, -90))
-"""Where float64 holds every square: of values of up to 26 bits."""
+"""Where float64 holds every square, or what a fused operation leaves of it."""
 LONG = Scheme(88, (-43, -88), (-44, -88, -131, -176))
 """For float64, whose squares come in two numbers."""
 
