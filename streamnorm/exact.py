@@ -150,14 +150,12 @@ class ExactMoments(Value):
     @property
     def sum(self) -> tuple[Fraction, ...]:
         """The sum of the finite values of every channel, exactly."""
-        unit = readers.unit_of(self._rows)
-        return tuple(Fraction(s, unit) for _, s, _ in readers.integers_of(self._rows))
+        return tuple(s for _, s, _ in readers.sums_of(self._rows))
 
     @property
     def sum_of_squares(self) -> tuple[Fraction, ...]:
         """The sum of the squares of the finite values of every channel, exactly."""
-        square = readers.unit_of(self._rows) ** 2
-        return tuple(Fraction(q, square) for _, _, q in readers.integers_of(self._rows))
+        return tuple(q for _, _, q in readers.sums_of(self._rows))
 
     @property
     def mean(self) -> Floats:

@@ -154,7 +154,7 @@ def measure_partial(
     if exact:
         rows = _exact_kernel()(array, layout, precision, valid, workers)
         nan = rows["nan"] > 0
-        if omit and nan.any():
+        if omit:
             limbs.omit_nan(rows)
     else:
         rows = _kernel()(array, layout, precision, valid, omit, workers)

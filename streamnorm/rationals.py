@@ -27,9 +27,7 @@ def rationals(name: str, values: Rationals, channels: int) -> list[Fraction]:
     TypeError
         If one is no number.
     """
-    listed: Any = values.tolist() if isinstance(values, np.ndarray) else values
-    if isinstance(listed, str) or not isinstance(listed, Sequence):
-        listed = [listed] * channels
+    listed = _listed(values, channels)
     if len(listed) != channels:
         msg = f"{name} must have one number per channel, {channels} in all, got {len(listed)}"
         raise ValueError(msg)
@@ -40,13 +38,18 @@ def known(name: str, values: Rationals | None, channels: int) -> list[Fraction |
     """Return one rational per channel, None where it is NaN or None."""
     if values is None:
         return [None] * channels
-    listed: Any = values.tolist() if isinstance(values, np.ndarray) else values
-    listed = list(listed) if isinstance(listed, Sequence) else [listed] * channels
+    listed = _listed(values, channels)
     # Only NaN is not itself.
     there = [value is not None and value == value for value in listed]  # noqa: PLR0124
     numbers = [value if is_there else 0 for value, is_there in zip(listed, there, strict=True)]
     found = rationals(name, numbers, channels)
     return [number if is_there else None for number, is_there in zip(found, there, strict=True)]
+
+
+def _listed(values: Any, channels: int) -> list[Any]:
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    many = isinstance(listed, Sequence) and not isinstance(listed, str)
+    return list(listed) if many else [listed] * channels
 
 
 def _rational(name: str, value: Any) -> Fraction:

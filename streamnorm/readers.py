@@ -25,6 +25,7 @@ __all__ = [
     "mean",
     "odd_and_power",
     "spread",
+    "sums_of",
     "unit_of",
 ]
 
@@ -42,6 +43,12 @@ def integers_of(rows: Exact) -> list[tuple[int, int, int]]:
     """Return of every channel n, s and q."""
     sums, squares = (limbs.as_integers(rows[name]) for name in ("sum", "squares"))
     return list(zip(limbs.finite(rows).tolist(), sums, squares, strict=True))
+
+
+def sums_of(rows: Exact) -> list[tuple[int, Fraction, Fraction]]:
+    """Return of every channel n, the sum, and that of squares, exactly."""
+    unit = unit_of(rows)
+    return [(n, Fraction(s, unit), Fraction(q, unit * unit)) for n, s, q in integers_of(rows)]
 
 
 def mean(rows: Exact) -> Floats:
@@ -140,12 +147,10 @@ def _spoil(out: Partial, rows: Exact, sign: Floats) -> None:
 
 def digest(rows: Exact) -> str:
     """Return a SHA-256 of counts and sums, each sum as an odd integer and a power of two."""
-    unit = unit_of(rows)
     lines = [f"streamnorm exact moments, digest {DIGEST_VERSION}"]
     counts = zip(*(rows[name].tolist() for name in COUNTS), strict=True)
-    for numbers, (_, s, q) in zip(counts, integers_of(rows), strict=True):
-        sums = (odd_and_power(Fraction(s, unit)), odd_and_power(Fraction(q, unit * unit)))
-        powers = (f"{odd:x}*2^{exponent}" for odd, exponent in sums)
+    for numbers, (_, *sums) in zip(counts, sums_of(rows), strict=True):
+        powers = (f"{odd:x}*2^{exponent}" for odd, exponent in map(odd_and_power, sums))
         lines.append(" ".join((*map(str, numbers), *powers)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

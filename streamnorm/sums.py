@@ -10,7 +10,7 @@ from streamnorm import limbs
 from streamnorm.fields import channels_where
 from streamnorm.limbs import NARROW, WIDE, Exact, Grid
 from streamnorm.rationals import nearest
-from streamnorm.readers import extremes_of, integers_of, unit_of
+from streamnorm.readers import extremes_of, sums_of
 
 __all__ = ["check_possible", "put_extremes", "rows_of", "subtracted"]
 
@@ -132,13 +132,11 @@ def check_possible(rows: Exact, within: Exact | None = None) -> None:
     ValueError
         With the reason and the channels.
     """
-    unit = unit_of(rows)
-    sums = [(n, Fraction(s, unit), Fraction(q, unit * unit)) for n, s, q in integers_of(rows)]
     bounds = rows if within is None else within
     ends = (extremes_of(bounds, "minimum"), extremes_of(bounds, "maximum"))
     reasons = [
         _impossible(*numbers, low, high, borrowed=within is not None)
-        for numbers, low, high in zip(sums, *ends, strict=True)
+        for numbers, low, high in zip(sums_of(rows), *ends, strict=True)
     ]
     for reason in filter(None, reasons):
         where = channels_where(np.array([reason == other for other in reasons]))
@@ -214,16 +212,9 @@ def subtracted(rows: Exact, part: Exact) -> Exact:
     except ValueError as error:
         msg = f"this was never added: {error}"
         raise ValueError(msg) from error
-    return rest if _stays_on(limbs.grid_of(rest), rest) else limbs.widened(rest)
-
-
-def _stays_on(grid: Grid, rows: Exact) -> bool:
-    """Whether sums are so small that whatever is added later stays on the grid too."""
-    unit = unit_of(rows)
-    return all(
-        _bounded(grid, n, Fraction(s, unit), Fraction(q, unit * unit))
-        for n, s, q in integers_of(rows)
-    )
+    # What is added later must stay on the grid too.
+    grid = limbs.grid_of(rest)
+    return rest if all(_bounded(grid, *sums) for sums in sums_of(rest)) else limbs.widened(rest)
 
 
 def _keep_extremes(rest: Exact, rows: Exact, part: Exact) -> None:

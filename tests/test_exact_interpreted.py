@@ -6,7 +6,8 @@ from oracle import exact_sums
 from strategies import DTYPES, LAYOUTS, patterns
 
 import streamnorm as sn
-from streamnorm.kernels import crew
+from streamnorm.kernels import crew, exact_boxes
+from streamnorm.kernels.machine import JIT_OFF
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -39,3 +40,22 @@ def test_helpers_do_a_part_of_the_work(dtype, monkeypatch):
     x = np.where(rng.random((2**16 + 9, 16)) < 0.01, rng.normal(20, 2, (2**16 + 9, 16)), 0)
     x = x.astype(dtype)
     assert sn.measure(x, threads=3, exact=True) == sn.measure(x, threads=1, exact=True)
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="looks into a kernel, which compiled code does not allow")
+@pytest.mark.parametrize(
+    "view", [lambda x: x[:, :20], lambda x: x.reshape(-1, 300)], ids=["gaps", "reaching back"]
+)
+def test_ordinary_data_are_read_once_behind_the_first_strip(view, monkeypatch):
+    """Also where lanes have no owner: they reach back into others, or lie in gaps."""
+    add_refused, listed = exact_boxes._add_refused, []
+
+    def note(x, refused, *others):
+        listed.append(int(refused[0]))
+        add_refused(x, refused, *others)
+
+    monkeypatch.setattr(exact_boxes, "_add_refused", note)
+    x = view(np.random.default_rng(0).normal(20, 2, (3000, 21)).astype(np.float32))
+    measured = sn.measure(x, exact=True)
+    assert measured.sum[0] == exact_sums(x[:, 0])[1]
+    assert len(listed) > 1 and listed[0] > 0 and not any(listed[1:])

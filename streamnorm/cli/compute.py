@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         **options.choice_of(arguments),
     )
     digest = moments.digest() if isinstance(moments, ExactMoments) else None
-    if arguments.scale != 1:
-        moments = options.scaled(moments, arguments.scale)
+    moments = options.scaled(moments, arguments.scale)
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
     print(options.what_happened(moments.meta.report), file=sys.stderr)

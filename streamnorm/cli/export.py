@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Load, convert, write."""
     options.checked_output(arguments.output, [arguments.file])
     loaded = load(arguments.file)
-    moments = loaded if arguments.scale == 1 else options.scaled(loaded, arguments.scale)
+    moments = options.scaled(loaded, arguments.scale)
     if arguments.format == "npz":
         if not arguments.output:
             msg = "--format npz is binary: name a file with -o"

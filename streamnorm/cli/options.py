@@ -113,8 +113,10 @@ def what_happened(report: Report) -> str:
     return "streamnorm: " + ", ".join(parts)
 
 
-def scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments:
+def scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments | ExactMoments:
     """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
+    if scale == 1:
+        return moments
     origin = moments.meta.provenance
     passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
     if isinstance(moments, ExactMoments):

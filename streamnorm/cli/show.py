@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load and print."""
     loaded = load(arguments.file)
-    moments = loaded if arguments.scale == 1 else options.scaled(loaded, arguments.scale)
+    moments = options.scaled(loaded, arguments.scale)
     if arguments.format == "table":
         text = formats.as_table(moments, arguments.ddof) + _provenance(moments)
         if isinstance(loaded, ExactMoments):

@@ -37,7 +37,7 @@ class Job(NamedTuple):
     Attributes
     ----------
     kernel : module
-        `streamnorm.kernels.floats`, `integers` or `exact_boxes`.
+        `streamnorm.kernels.floats`, `integers`, `exact_boxes` or `exact_integers`.
     x, mask, boxes, owners, turn, flip, omit, rows
         What its `measure_boxes` takes.
     """

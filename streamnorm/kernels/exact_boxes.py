@@ -49,10 +49,8 @@ from streamnorm.kernels.records import (
     DEPTH,
     EXPONENT,
     FRACTION,
-    LEAST,
     LEAST_TOP,
     LIMBS,
-    MOST,
     MOST_TOP,
     SQUARE_RUNGS,
     SUM_LIMBS,
@@ -63,8 +61,8 @@ from streamnorm.kernels.records import (
     carry_records,
     close_records,
     form_of,
+    note_extremes,
     open_records,
-    ordered,
 )
 from streamnorm.kernels.windows import NOWHERE
 
@@ -116,10 +114,7 @@ def _note_lane(acc: Any, place: int, lanes: int, lane: int, words: Any, record: 
     """Count the values of a lane, and note its extremes."""
     at = place + lane
     words[record + COUNT] += acc[place + ROWS * lanes] - acc[at + OTHERS * lanes]
-    low = ordered(acc[at + LOW * lanes])
-    high = ordered(acc[at + HIGH * lanes])
-    words[record + LEAST] = min(words[record + LEAST], low)
-    words[record + MOST] = max(words[record + MOST], high)
+    note_extremes(words, record, acc[at + LOW * lanes], acc[at + HIGH * lanes])
 
 
 @jit_part

@@ -20,7 +20,7 @@ from streamnorm.kernels.integer_rows import (
     finish,
 )
 from streamnorm.kernels.integers import sums_of_lanes
-from streamnorm.kernels.machine import LINE, NEXT, atomic_add, pointer
+from streamnorm.kernels.machine import LINE, NEXT, atomic_add, bits_of, pointer
 from streamnorm.kernels.records import (
     COUNT,
     EXPONENT,
@@ -31,7 +31,7 @@ from streamnorm.kernels.records import (
     add_integer,
     carry_records,
     close_records,
-    note_number,
+    note_extremes,
     open_records,
 )
 
@@ -78,7 +78,7 @@ def measure_boxes(
                 at = c * words
                 here[at + COUNT] += n
                 low, high = np.float64(sums[LOW, c] - flip), np.float64(sums[HIGH, c] - flip)
-                note_number(here, at, low, high)
+                note_extremes(here, at, bits_of(low), bits_of(high))
                 # With little more than 2**20 values below 2**16, all of this stays below 2**53.
                 add_integer(here, at + LIMBS, s - n * flip, unit)
                 squares = q - flip * (2 * s - n * flip)

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from streamnorm.arrays import Array
 from streamnorm.kernels.compiled import jit_part
-from streamnorm.kernels.machine import JIT_OFF, bits_of, pointer
+from streamnorm.kernels.machine import JIT_OFF, pointer
 from streamnorm.kernels.windows import format_of
 from streamnorm.limbs import LIMB_BITS, NARROW, WIDE
 
@@ -23,11 +23,9 @@ __all__ = [
     "DEPTH",
     "EXPONENT",
     "FRACTION",
-    "LEAST",
     "LEAST_TOP",
     "LIMBS",
     "MINUS",
-    "MOST",
     "MOST_TOP",
     "NAN",
     "NARROW_FORM",
@@ -42,9 +40,8 @@ __all__ = [
     "carry_records",
     "close_records",
     "form_of",
-    "note_number",
+    "note_extremes",
     "open_records",
-    "ordered",
 ]
 
 COUNT, _, NAN, PLUS, MINUS, LEAST, MOST, _, _, LIMBS = range(10)
@@ -172,7 +169,7 @@ def ordered(bits: int) -> int:
 
 
 @jit_part
-def note_number(words: Any, record: int, low: float, high: float) -> None:
-    """Note the extremes of a part of a channel's values."""
-    words[record + LEAST] = min(words[record + LEAST], ordered(bits_of(low)))
-    words[record + MOST] = max(words[record + MOST], ordered(bits_of(high)))
+def note_extremes(words: Any, record: int, low: int, high: int) -> None:
+    """Note the extremes of a part of a channel's values, given as bits of float64."""
+    words[record + LEAST] = min(words[record + LEAST], ordered(low))
+    words[record + MOST] = max(words[record + MOST], ordered(high))
