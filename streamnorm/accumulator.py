@@ -1,10 +1,11 @@
 """The fold: many batches, one after the other, into one value."""
 
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, overload
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from streamnorm import threads as _threads
-from streamnorm.arrays import shape_of
+from streamnorm.arrays import pick, shape_of
 from streamnorm.exact import ExactMoments
 from streamnorm.layout import ChannelAxis
 from streamnorm.limbs import Exact
@@ -25,13 +26,14 @@ __all__ = ["Accumulator"]
 
 if TYPE_CHECKING:
     # A default, so that nobody need write Accumulator[Moments]; Python has it from 3.13 on.
-    from typing_extensions import TypeVar
+    import typing_extensions
 
-    V_co = TypeVar("V_co", bound=Moments | ExactMoments, covariant=True, default=Moments)
+    V_co = typing_extensions.TypeVar(
+        "V_co", bound=Moments | ExactMoments, covariant=True, default=Moments
+    )
 else:
-    from typing import TypeVar
-
     V_co = TypeVar("V_co", covariant=True)
+T = TypeVar("T")
 
 
 class Accumulator(Generic[V_co]):
@@ -136,6 +138,34 @@ class Accumulator(Generic[V_co]):
             self._stack.push(done.rows, some=done.some)
         return self
 
+    def watch(self, iterable: Iterable[T], select: Any = None) -> Iterator[T]:
+        """Yield the batches of an iterable unchanged, and measure each on its way.
+
+        A batch is measured before it is handed on, so what is done to it later changes nothing,
+        and if the loop is left early, those it has had are counted and no others.
+
+        Parameters
+        ----------
+        iterable : iterable of batches
+            For example a DataLoader; tuples and dicts of arrays are batches too.
+        select : int, str or callable, optional
+            Which item of a tuple (default the first) or key of a dict to measure, or what makes
+            the array to measure of a batch.
+
+        Examples
+        --------
+        >>> import numpy as np, streamnorm as sn
+        >>> acc = sn.Accumulator()
+        >>> loader = [(np.ones((4, 3)), "labels"), (np.zeros((4, 3)), "labels")]
+        >>> [labels for batch, labels in acc.watch(loader)]
+        ['labels', 'labels']
+        >>> acc.moments.mean.tolist()
+        [0.5, 0.5, 0.5]
+        """
+        for batch in iterable:
+            self.update(pick(batch, select))
+            yield batch
+
     @property
     def moments(self) -> V_co:
         """What was seen so far, as a value that later updates do not change.
@@ -180,6 +210,7 @@ class Accumulator(Generic[V_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         with self._turn:
+            self._stack.settle()
             return {k: v for k, v in self.__dict__.items() if k != "_turn"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

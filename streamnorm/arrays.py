@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.dtypes import Precision, precision_of
+from streamnorm.tensors import check_dense, on_device, precision_of_tensor
 
-__all__ = ["Array", "as_array", "shape_of", "sliceable", "type_name"]
+__all__ = ["Array", "as_array", "pick", "shape_of", "sliceable", "type_name"]
 
 Array = NDArray[Any]
 
@@ -77,18 +78,12 @@ def _from_tensor(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
 
 def _from_special(tensor: Any, torch: Any) -> tuple[Array, Precision, None]:
     """View a tensor that torch does not give to NumPy at once, or say why it cannot be."""
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        msg = (
-            f"expected a dense tensor but got layout {tensor.layout}"
-            f"{', quantized' if tensor.is_quantized else ''}; pass tensor.to_dense() or "
-            f"tensor.dequantize()"
-        )
-        raise TypeError(msg)
+    check_dense(tensor)
     if tensor.device.type != "cpu":
         msg = f"expected a CPU tensor but got one on {tensor.device}; pass tensor.cpu()"
         raise TypeError(msg)
     tensor = tensor.detach().resolve_neg()
-    precision = precision_of(str(tensor.dtype).removeprefix("torch."))
+    precision = precision_of_tensor(tensor)
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.uint16)
     return tensor.numpy(), precision, None
@@ -100,12 +95,42 @@ def sliceable(array: Any) -> Any:
     Raises
     ------
     TypeError
-        As for `as_array`.
+        If it holds no real numbers, one by one.
     """
+    if on_device(array):
+        check_dense(array)
+        precision_of_tensor(array)
+        return array
     as_array(array)
     torch = sys.modules.get("torch")
     tensor = torch is not None and isinstance(array, torch.Tensor)
     return array if tensor else _from_any(array)
+
+
+def pick(batch: Any, select: Any) -> Any:
+    """Take the array out of what a loader yields.
+
+    The first item of a tuple or list of arrays, or what `select` says: an index, a key, or a
+    callable.
+
+    Raises
+    ------
+    ValueError
+        If `batch` is a dict and `select` is None, or `select` is not in it.
+    """
+    if callable(select):
+        return select(batch)
+    if isinstance(batch, dict):
+        if select is None or select not in batch:
+            msg = f"the batches are dicts with keys {list(batch)}; pass select= one of them"
+            raise ValueError(msg)
+        return batch[select]
+    if isinstance(batch, tuple | list) and batch and hasattr(batch[0], "shape"):
+        return batch[select or 0]
+    if select is not None:
+        msg = f"select={select!r} does not apply to batches of type {type(batch).__name__}"
+        raise ValueError(msg)
+    return batch
 
 
 def shape_of(batch: Any) -> tuple[int, ...]:

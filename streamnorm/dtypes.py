@@ -43,6 +43,14 @@ class Precision:
         """Whether the stored numbers are floats."""
         return "float" in self.name
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest integer of an integer dtype."""
+        if self.name == "bool":
+            return 0, 1
+        info = np.iinfo(self.name)
+        return int(info.min), int(info.max)
+
 
 _SUMMED = {
     "bool": Summed.INTEGERS,

@@ -13,6 +13,7 @@ from streamnorm.measure import meta_of
 from streamnorm.meta import LISTED, Pass, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
+from streamnorm.pending import rows_of
 from streamnorm.reading import Outcome, Plan
 from streamnorm.sources.items import Source, Tally
 from streamnorm.stacks import Stack, Total
@@ -59,7 +60,7 @@ class Fold:
         if self.source.audit is not None:
             self.samples += outcome.samples
             if len(self.first) < _FIRST:
-                self.first.append(measured.rows.tobytes())
+                self.first.append(rows_of(measured.rows).tobytes())
         self.dtypes[measured.dtype] = None
         self.converted.update(outcome.converted)
         self.stack.push(measured.rows, some=measured.some)

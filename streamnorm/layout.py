@@ -71,9 +71,16 @@ class Layout:
         TypeError
             If `channel_axis` is neither an int, a tuple of ints nor None.
         """
+        return cls.of_strides(array.shape, array.strides, channel_axis)
+
+    @classmethod
+    def of_strides(
+        cls, shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis
+    ) -> "Layout":
+        """Choose for anything of this shape and these strides, in whatever units; see `of`."""
         if isinstance(channel_axis, list):
             channel_axis = tuple(channel_axis)
-        return _layout_of(array.shape, array.strides, channel_axis)
+        return _layout_of(shape, strides, channel_axis)
 
     def arrange(self, array: Array) -> Array:
         """View `array` with its axes in this layout's order."""
@@ -86,13 +93,14 @@ class Layout:
         """View an arranged array as (outer, channel, inner), or None where that needs a copy."""
         if not arranged.flags.c_contiguous:
             return None
-        return arranged.reshape(self._flat_shape(arranged.shape))
+        return arranged.reshape(self.flat_shape(arranged.shape))
 
     def flatten(self, block: Array) -> Array:
         """Reshape a contiguous box to (outer, channel, inner)."""
-        return block.reshape(self._flat_shape(block.shape))
+        return block.reshape(self.flat_shape(block.shape))
 
-    def _flat_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    def flat_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return (outer, channel, inner) of an arranged array of this shape, or of a piece."""
         outer = math.prod(shape[: self.outer])
         inner = math.prod(shape[self.outer + self.kept :])
         # One channel is one long run, whichever side of it the values lie.
@@ -100,15 +108,17 @@ class Layout:
 
 
 @lru_cache(maxsize=256)
-def pieces_of(shape: tuple[int, ...], outer: int, kept: int) -> tuple[Piece, ...]:
+def pieces_of(
+    shape: tuple[int, ...], outer: int, kept: int, values: int = _PIECE_VALUES
+) -> tuple[Piece, ...]:
     """Cut an array of `outer` reduced, `kept` kept and some inner axes into pieces, in C order.
 
-    A piece holds at most `_PIECE_VALUES` values, or 64 of each channel where there are very many:
-    its partial result has 48 bytes a channel and must stay small beside it.
+    A piece holds at most so many values, or 64 of each channel where there are very many: its
+    partial result has 48 bytes a channel and must stay small beside it.
     """
     steps = list(shape)
     size = math.prod(shape[outer : outer + kept])
-    most = max(_PIECE_VALUES, 64 * size)
+    most = max(values, 64 * size)
     for axis in reversed([*range(outer), *range(outer + kept, len(shape))]):
         steps[axis] = max(1, min(shape[axis], most // max(size, 1)))
         size *= steps[axis]

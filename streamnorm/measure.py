@@ -10,12 +10,14 @@ from streamnorm import limbs
 from streamnorm import threads as _threads
 from streamnorm.arrays import Array, as_array
 from streamnorm.exact import ExactMoments
-from streamnorm.fields import Bools, channels_where
+from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis, Layout
 from streamnorm.limbs import Exact
 from streamnorm.meta import NO_META, Meta
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
+from streamnorm.pending import Pending, rows_of
+from streamnorm.tensors import check_dense, check_mask, on_device, precision_of_tensor
 
 __all__ = ["Measured", "NanPolicy", "check_nan_policy", "measure", "measure_partial", "meta_of"]
 
@@ -69,9 +71,10 @@ def measure(
     Parameters
     ----------
     batch : array-like
-        NumPy array of any strides and byte order, torch CPU tensor, anything with ``__array__`` or
+        NumPy array of any strides and byte order, torch tensor, anything with ``__array__`` or
         DLPack. bool, integers of 8 to 64 bits, float16, bfloat16, float32, float64. Masked entries
-        of a NumPy masked array are not counted.
+        of a NumPy masked array are not counted. A tensor on a GPU is measured there; only the
+        result comes to the host. A device without float64 (MPS) is read by the host.
     channel_axis : int, tuple of int or None
         The axis that is kept. A tuple keeps several, flattened in C order; None pools everything
         into one channel.
@@ -82,7 +85,8 @@ def measure(
         NaN makes its channel's mean, variance and extremes NaN; or is left out and counted in
         `Moments.omitted`; or is refused.
     mask : array-like of bool, optional
-        True where a value counts; broadcast to the batch. The others are counted as omitted.
+        True where a value counts; broadcast to the batch, on whose device it must lie. The others
+        are counted as omitted.
     threads : int, optional
         Default: STREAMNORM_THREADS, else the CPUs of the affinity mask. The bits do not depend on
         it.
@@ -120,17 +124,20 @@ def measure(
     workers = _threads.resolve(threads)
     done = measure_partial(batch, channel_axis, nan_policy, mask, workers, exact)
     meta = meta_of(done.channel_shape)
+    rows = rows_of(done.rows)
     if exact:
-        return ExactMoments.of_rows(done.rows, meta)
+        return ExactMoments.of_rows(rows, meta)
     # A value is kept, perhaps one of millions: not with the memory of its array's boxes.
-    rows = done.rows if done.rows.base is None else done.rows.copy()
-    return Moments.of_partial(rows, meta)
+    return Moments.of_partial(rows if rows.base is None else rows.copy(), meta)
 
 
 class Measured(NamedTuple):
-    """A partial result, shape (C,), with what is known of the array behind it, if it had values."""
+    """A partial result, shape (C,), with what is known of the array behind it, if it had values.
 
-    rows: Partial | Exact
+    That of a tensor on a device is pending: whoever looks at it waits for the device.
+    """
+
+    rows: Partial | Exact | Pending
     channel_shape: tuple[int, ...]
     dtype: str
     some: bool
@@ -145,6 +152,8 @@ def measure_partial(
     exact: bool,
 ) -> Measured:
     """Measure one array to a partial result, for those who merge many."""
+    if on_device(batch):
+        return _measure_on_device(batch, channel_axis, nan_policy, mask, exact)
     array, precision, valid = as_array(batch)
     layout = Layout.of(array, channel_axis)
     if mask is not None:
@@ -153,16 +162,30 @@ def measure_partial(
     omit = nan_policy == "omit"
     if exact:
         rows = _exact_kernel()(array, layout, precision, valid, workers)
-        nan = rows["nan"] > 0
         if omit:
             limbs.omit_nan(rows)
     else:
         rows = _kernel()(array, layout, precision, valid, omit, workers)
-        # A measured channel's extremes are NaN only where a NaN was seen.
-        nan = (rows["count"] > 0) & np.isnan(rows["minimum"])
     if nan_policy == "raise":
-        _refuse(nan)
+        _refuse_nan(rows, exact)
     return Measured(rows, layout.channel_shape, precision.name, array.size > 0)
+
+
+def _measure_on_device(
+    tensor: Any, channel_axis: ChannelAxis, nan_policy: NanPolicy, mask: Any, exact: bool
+) -> Measured:
+    """Start the measuring of a tensor where it lies; wait for it only if NaN are refused."""
+    from streamnorm.kernels.device import measure_tensor
+
+    check_dense(tensor)
+    precision = precision_of_tensor(tensor)
+    valid = None if mask is None else check_mask(mask, tensor)
+    omit = nan_policy == "omit"
+    rows, layout = measure_tensor(tensor, channel_axis, precision, valid, exact=exact, omit=omit)
+    if nan_policy == "raise":
+        rows = rows_of(rows)
+        _refuse_nan(rows, exact)
+    return Measured(rows, layout.channel_shape, precision.name, tensor.numel() > 0)
 
 
 @cache
@@ -213,7 +236,9 @@ def _broadcast(mask: Any, array: Array) -> Array:
         raise ValueError(msg) from None
 
 
-def _refuse(nan: Bools) -> None:
+def _refuse_nan(rows: Partial | Exact, exact: bool) -> None:
+    # A measured channel's extremes are NaN only where a NaN was seen.
+    nan = rows["nan"] > 0 if exact else (rows["count"] > 0) & np.isnan(rows["minimum"])
     if nan.any():
         msg = (
             f"NaN in channel(s) {channels_where(nan)} under nan_policy='raise'; clean the data, or "

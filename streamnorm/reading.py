@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamnorm import threads
-from streamnorm.arrays import as_array, shape_of
+from streamnorm.arrays import shape_of, sliceable
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import Measured, NanPolicy, measure_partial
 from streamnorm.sources.items import Item, Source
@@ -72,7 +72,7 @@ def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> O
         return Outcome(item.name, None, error=error)
     array = reading.array if plan.transform is None else plan.transform(reading.array)
     # What it holds comes before how it lies: text has no channel axis.
-    as_array(array)
+    sliceable(array)
     shape = shape_of(array)
     axis = source.axis(shape) if isinstance(plan.channel_axis, str) else plan.channel_axis
     measured = measure_partial(array, axis, plan.nan_policy, None, measure_threads, plan.exact)

@@ -17,6 +17,7 @@ from streamnorm.folding import Fold
 from streamnorm.layout import ChannelAxis
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
+from streamnorm.pending import rows_of
 from streamnorm.progress import Bar
 from streamnorm.reading import Plan, outcomes
 from streamnorm.sources.items import Choice
@@ -130,7 +131,7 @@ def compare(
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
             # The fold merges in place, so the averages get their own copy.
-            rows = None if outcome.measured is None else outcome.measured.rows.copy()
+            rows = None if outcome.measured is None else rows_of(outcome.measured.rows).copy()
             fold.add(outcome)
             if rows is not None:
                 averages.add(rows)

@@ -1,7 +1,9 @@
 """What many partial results become: a tree of rounded ones, or the sum of exact ones."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from streamnorm import limbs, partial
 from streamnorm.exact import ExactMoments
@@ -9,6 +11,7 @@ from streamnorm.limbs import Exact
 from streamnorm.meta import Meta
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
+from streamnorm.pending import Pending, fetch
 
 __all__ = ["Stack", "Total", "stack_for"]
 
@@ -17,6 +20,9 @@ _MOST_WAITING = 32
 _MOST_WAITING_CHANNELS = 4096
 """Their channels together: 200 KB of memory."""
 _MOST_WAITING_BYTES = 1 << 20
+_MOST_PENDING = 256
+"""Parts that stay on a device, of training steps that go on meanwhile."""
+_MOST_PENDING_BYTES = 1 << 24
 
 
 @cache
@@ -26,7 +32,49 @@ def _merge_into() -> Callable[[Partial, Partial], None]:
     return merge_into
 
 
-class Stack:
+class _Parts(ABC):
+    """Takes partial results in their order; those that are pending on a device stay there a while.
+
+    To fetch one is to wait for the device, so many are fetched together.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[Any] = []
+        self.parts = 0
+
+    def push(self, rows: Any, *, some: bool) -> None:
+        """Add the next part, as measured of `some` values; `rows` are ours from now on."""
+        self.parts += 1
+        # A batch without values gives none to any channel; it must not shift the tree.
+        if not some:
+            return
+        if isinstance(rows, Pending):
+            self._pending.append(rows)
+            if len(self._pending) == _MOST_PENDING or self._pending_bytes() > _MOST_PENDING_BYTES:
+                self.settle()
+            return
+        if self._pending:
+            self.settle()
+        self._take(rows)
+
+    def settle(self) -> None:
+        """Wait for what is pending."""
+        if self._pending:
+            self._pending = list(fetch(self._pending))
+        # One by one: whatever interrupts this, none that was taken waits any longer.
+        while self._pending:
+            self._take(self._pending.pop(0))
+
+    @abstractmethod
+    def _take(self, rows: Any) -> None:
+        """Add the next part, which has values."""
+
+    def _pending_bytes(self) -> int:
+        first: Pending = self._pending[0]
+        return len(self._pending) * first.nbytes
+
+
+class Stack(_Parts):
     """Partial results in a balanced merge tree of O(log n) memory.
 
     A binary counter: the n-th entry stands for 2**n parts in a row; two of a rank merge at once.
@@ -36,16 +84,11 @@ class Stack:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._entered: list[tuple[int, Partial]] = []
         self._waiting: list[Partial] = []
-        self.parts = 0
 
-    def push(self, rows: Partial, *, some: bool) -> None:
-        """Add the next part, as measured of `some` values; `rows` is the stack's from now on."""
-        self.parts += 1
-        # A batch without values gives none to any channel; it must not shift the tree.
-        if not some:
-            return
+    def _take(self, rows: Partial) -> None:
         waiting = self._waiting
         waiting.append(rows)
         if len(waiting) == _MOST_WAITING or len(waiting) * rows.size > _MOST_WAITING_CHANNELS:
@@ -53,6 +96,7 @@ class Stack:
 
     def fold(self, channels: int) -> Partial:
         """Return everything pushed, merged; the stack goes on as if it had not been asked."""
+        self.settle()
         entries = self._entries
         if not entries:
             return partial.empty(channels)
@@ -86,28 +130,25 @@ class Stack:
         self._entered.append((rank, rows))
 
 
-class Total:
+class Total(_Parts):
     """The sum of exact partial results; their order makes no difference.
 
     A few parts wait and are added together, which costs little more than to add one.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         # One attribute: whatever interrupts, no part is in it twice.
         self._parts: list[Exact] = []
-        self.parts = 0
 
-    def push(self, rows: Exact, *, some: bool) -> None:
-        """Add the next part, as measured of `some` values; `rows` is the total's from now on."""
-        self.parts += 1
-        if not some:
-            return
+    def _take(self, rows: Exact) -> None:
         self._parts.append(rows)
         if len(self._parts) > _MOST_WAITING or len(self._parts) * rows.nbytes > _MOST_WAITING_BYTES:
             self._add()
 
     def fold(self, channels: int) -> Exact:
         """Return everything pushed, added up; the total goes on as if it had not been asked."""
+        self.settle()
         if not self._parts:
             return limbs.empty(channels)
         self._add()

@@ -45,11 +45,14 @@ def main(arguments):
     for old in [*ROOT.glob(".coverage*"), *ROOT.glob("streamnorm/kernels/__pycache__/*.nb?")]:
         old.unlink()
     cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q")
-    without_torch = () if HAS_TORCH else ("--ignore=streamnorm/nn",)
+    needs_torch = ["streamnorm/nn", *map(str, ROOT.glob("streamnorm/kernels/t[or][ri][ct]*.py"))]
+    needs_torch.append("streamnorm/kernels/device.py")
+    without_torch = () if HAS_TORCH else tuple(f"--ignore={path}" for path in needs_torch)
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
     step("kernels, interpreted", *cover, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
-    step("tests", *cover, "-n", "2", "--dist", "worksteal", *without_torch)
+    required = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
+    step("tests", *cover, "-n", "2", "--dist", "worksteal", *without_torch, **required)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
     omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*",)
     step("coverage", PYTHON, "-m", "coverage", "report", *omit)

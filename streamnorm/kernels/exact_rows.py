@@ -37,10 +37,11 @@ from streamnorm.kernels.exact_panels import (
     SUMS,
     words_of,
 )  # fmt: skip
-from streamnorm.kernels.ladders import LONG, Ladder
+from streamnorm.kernels.ladders import Ladder
 from streamnorm.kernels.machine import JIT_OFF, LINE
 from streamnorm.kernels.panels import Panel
 from streamnorm.kernels.ranges import range_of
+from streamnorm.kernels.schemes import LONG
 from streamnorm.kernels.vectors import Band, Vectors, Where, rows_of
 from streamnorm.kernels.windows import Stored
 

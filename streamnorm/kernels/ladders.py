@@ -13,40 +13,19 @@ Values are scaled: below 1, and multiples of 2**-span. With at most 255 of them 
 docs/exact.md counts the bits of every rung.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 
 from streamnorm.kernels.vectors import Vectors
 
-__all__ = ["LONG", "MOST_ROWS", "SHORT", "Ladder", "Scheme"]
+__all__ = ["MOST_ROWS", "Ladder"]
 
 MOST_ROWS = 255
 """Values in a lane, so that they add up to less than 2**8 of the largest."""
 
 _F64 = ir.DoubleType()
 _I64 = ir.IntType(64)
-
-
-class Scheme(NamedTuple):
-    """The rungs for values that are multiples of 2**-span: exponents of their units.
-
-    Attributes
-    ----------
-    span : int
-    sums, squares : tuple of int
-        Of sums, and of sums of squares.
-    """
-
-    span: int
-    sums: tuple[int, ...]
-    squares: tuple[int, ...]
-
-
-SHORT = Scheme(45, (-45,), (-44, -90))
-"""Where float64 holds every square, or what a fused operation leaves of it."""
-LONG = Scheme(88, (-43, -88), (-44, -88, -131, -176))
-"""For float64, whose squares come in two numbers."""
 
 
 class Ladder:

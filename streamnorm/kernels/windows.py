@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import types
 
-from streamnorm.kernels.ladders import LONG, SHORT, Scheme
 from streamnorm.kernels.numbers import Halves, numbers_of
+from streamnorm.kernels.schemes import LONG, SHORT, Scheme
 from streamnorm.kernels.vectors import Vectors
 
 __all__ = ["NOWHERE", "Format", "Stored", "format_of"]

@@ -16,6 +16,8 @@ from streamnorm.arrays import Array, shape_of, sliceable
 from streamnorm.dtypes import precision_of
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.sources.items import (
+    DEVICE_ITEM_VALUES,
+    ITEM_VALUES,
     Choice,
     Item,
     Reading,
@@ -24,6 +26,7 @@ from streamnorm.sources.items import (
     describe,
     rows_per_item,
 )
+from streamnorm.tensors import on_device
 
 __all__ = ["from_array", "from_npy", "from_npy_files", "from_npz"]
 
@@ -35,15 +38,19 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
     shape = shape_of(array)
     axis = _sliced_axis(shape, channel_axis)
     choice = _with_checked_indices(choice, shape, axis)
-    items, total = _slices(array, shape, axis, choice), _slice_count(shape, axis, choice)
+    values = DEVICE_ITEM_VALUES if on_device(array) else ITEM_VALUES
+    items = _slices(array, shape, axis, choice, values)
+    total = _slice_count(shape, axis, choice, values)
     return Source(describe(array), "array", items, total, auto_axis)
 
 
-def _slices(array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice) -> Iterator[Item]:
+def _slices(
+    array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice, values: int = ITEM_VALUES
+) -> Iterator[Item]:
     if axis is None:
         yield Item("the array", partial(Reading, array))
         return
-    step = rows_per_item(shape, axis, choice)
+    step = rows_per_item(shape, axis, choice, values)
     if choice.indices is not None:
         chosen = list(choice.indices)
         for start in range(0, len(chosen), step):
@@ -124,11 +131,13 @@ def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
     return Source(str(path), "NumPy file", items, total, auto_axis)
 
 
-def _slice_count(shape: tuple[int, ...], axis: int | None, choice: Choice) -> int:
+def _slice_count(
+    shape: tuple[int, ...], axis: int | None, choice: Choice, values: int = ITEM_VALUES
+) -> int:
     if axis is None:
         return 1
     length = shape[axis] if choice.indices is None else len(choice.indices)
-    step = rows_per_item(shape, axis, choice)
+    step = rows_per_item(shape, axis, choice, values)
     return -(-length // step)
 
 

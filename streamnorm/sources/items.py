@@ -9,6 +9,8 @@ from streamnorm.arrays import shape_of
 from streamnorm.layout import ChannelAxis
 
 __all__ = [
+    "DEVICE_ITEM_VALUES",
+    "ITEM_VALUES",
     "Choice",
     "Item",
     "Reading",
@@ -16,13 +18,14 @@ __all__ = [
     "Tally",
     "auto_axis",
     "describe",
-    "pick",
     "rows_per_item",
 ]
 
 
 ITEM_VALUES = 1 << 21
 """Values in a slice of an array: enough to outweigh the handing over, little enough to stop at."""
+DEVICE_ITEM_VALUES = 1 << 28
+"""In a slice of a tensor on a device, where to start a kernel takes as long as to read millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,36 +154,12 @@ def auto_axis(shape: tuple[int, ...]) -> ChannelAxis:
     raise ValueError(msg)
 
 
-def pick(batch: Any, select: Any) -> Any:
-    """Take the array out of what a loader yields.
-
-    The first item of a tuple or list of arrays, or what `select` says: an index, a key, or a
-    callable.
-
-    Raises
-    ------
-    ValueError
-        If `batch` is a dict and `select` is None, or `select` is not in it.
-    """
-    if callable(select):
-        return select(batch)
-    if isinstance(batch, dict):
-        if select is None or select not in batch:
-            msg = f"the batches are dicts with keys {list(batch)}; pass select= one of them"
-            raise ValueError(msg)
-        return batch[select]
-    if isinstance(batch, tuple | list) and batch and hasattr(batch[0], "shape"):
-        return batch[select or 0]
-    if select is not None:
-        msg = f"select={select!r} does not apply to batches of type {type(batch).__name__}"
-        raise ValueError(msg)
-    return batch
-
-
-def rows_per_item(shape: tuple[int, ...], axis: int, choice: Choice) -> int:
-    """Return how many indices along `axis` make an item: one sample, or about 2**21 values."""
+def rows_per_item(
+    shape: tuple[int, ...], axis: int, choice: Choice, values: int = ITEM_VALUES
+) -> int:
+    """Return how many indices along `axis` make an item: one sample, or about so many values."""
     size = math.prod(length for other, length in enumerate(shape) if other != axis)
-    return 1 if choice.by_sample else max(1, ITEM_VALUES // max(size, 1))
+    return 1 if choice.by_sample else max(1, values // max(size, 1))
 
 
 def describe(array: Any) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sized
 from functools import partial
 from typing import Any
 
-from streamnorm.arrays import shape_of, type_name
-from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis, pick
+from streamnorm.arrays import pick, shape_of, type_name
+from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis
 
 __all__ = ["from_iterable", "from_loader", "is_loader"]
 

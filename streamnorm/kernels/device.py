@@ -1,0 +1,165 @@
+"""One tensor on a device -> what a kernel there will have written, without waiting for it.
+
+The contract is that of `kernels.cpu`: an array and its layout in, a partial result out. Tensors are
+cut by size alone. On CUDA, where Triton is there, its kernels read most dtypes; all else is plain
+torch. A device without float64 is read by the host, piece by piece.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamnorm import limbs, partial
+from streamnorm.arrays import Array, as_array
+from streamnorm.dtypes import Precision
+from streamnorm.kernels import raw, torch_exact, torch_rounded
+from streamnorm.layout import ChannelAxis, Layout, pieces_of
+from streamnorm.pending import Pending
+
+__all__ = ["Kernels", "measure_tensor", "plain", "triton_kernels"]
+
+
+class Kernels(Protocol):
+    """What measures pieces of shape (O, C, I) on a device."""
+
+    most_values: int
+    """In a piece, if that is not one value of each channel."""
+
+    def __call__(
+        self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
+    ) -> Tensor | None:
+        """Start measuring a contiguous piece; None if these kernels do not take such numbers."""
+
+
+class _Plain:
+    most_values = 1 << 22
+
+    def __call__(
+        self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
+    ) -> Tensor:
+        whole = not precision.is_float
+        if whole and (exact or precision.bits.itemsize <= 2):
+            return torch_rounded.sum_integers(x, valid, precision)
+        if exact:
+            return torch_exact.sum_floats(x, valid, precision)
+        return torch_rounded.measure_moments(x, valid, precision, omit=omit)
+
+
+plain: Kernels = _Plain()
+
+
+@cache
+def triton_kernels() -> Kernels | None:
+    """Return Triton's kernels where Triton is installed."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from streamnorm.kernels import triton_launch
+
+    return triton_launch.launch
+
+
+def measure_tensor(
+    tensor: Tensor,
+    channel_axis: ChannelAxis,
+    precision: Precision,
+    valid: Tensor | None,
+    *,
+    exact: bool,
+    omit: bool,
+) -> tuple[Pending | Array, Layout]:
+    """Measure a dense tensor; `valid` is of its shape.
+
+    Returns
+    -------
+    Pending or array of shape (C,)
+        The latter where nothing has to be waited for: an empty tensor, a device without float64.
+    Layout
+    """
+    tensor = tensor.detach().resolve_neg()
+    layout = Layout.of_strides(tuple(tensor.shape), tensor.stride(), channel_axis)
+    if tensor.numel() == 0:
+        return (limbs.empty if exact else partial.empty)(layout.channels), layout
+    arranged = tensor.permute(layout.axes)
+    mask = None if valid is None else valid.permute(layout.axes)
+    kernels = _kernels_for(tensor.device)
+    if kernels is None:
+        return _by_the_host(arranged, mask, layout, exact=exact, omit=omit), layout
+    numbers = _measured(kernels, arranged, mask, layout, precision, exact=exact, omit=omit)
+    each = tensor.numel() // layout.channels
+    decode = raw.decoder(precision, each, exact=exact, omit=omit)
+    stream = torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+    return Pending(numbers, layout.channels, decode, stream), layout
+
+
+def _kernels_for(device: torch.device) -> Kernels | None:
+    """Choose; None where float64 does not exist."""
+    if device.type == "cuda":
+        # On ROCm, which calls itself CUDA, the Triton kernels have never been run.
+        return (triton_kernels() if torch.version.hip is None else None) or plain
+    return plain if _has_float64(device.type) else None
+
+
+@cache
+def _has_float64(kind: str) -> bool:
+    try:
+        torch.zeros(1, dtype=torch.float64, device=kind)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _measured(
+    kernels: Kernels, arranged: Tensor, mask: Tensor | None, layout: Layout,
+    precision: Precision, *, exact: bool, omit: bool,
+) -> Tensor:  # fmt: skip
+    taken: list[Tensor] = []
+    for x, valid in _blocks(arranged, mask, layout, kernels.most_values):
+        numbers = kernels(x, valid, precision, exact=exact, omit=omit)
+        if numbers is None:
+            return _measured(plain, arranged, mask, layout, precision, exact=exact, omit=omit)
+        taken.append(numbers)
+    return taken[0] if len(taken) == 1 else torch.cat(taken)
+
+
+def _blocks(
+    arranged: Tensor, mask: Tensor | None, layout: Layout, most: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield contiguous pieces of shape (O, C, I), copied only where they do not lie so."""
+    shape = tuple(arranged.shape)
+    pieces = pieces_of(shape, layout.outer, layout.kept, most)
+    for piece in pieces:
+        x = arranged if len(pieces) == 1 else arranged[piece]
+        flat = layout.flat_shape(tuple(x.shape))
+        kept = None
+        if mask is not None:
+            kept = (mask if len(pieces) == 1 else mask[piece]).contiguous().view(flat)
+        yield x.contiguous().view(flat), kept
+
+
+def _by_the_host(
+    arranged: Tensor, mask: Tensor | None, layout: Layout, *, exact: bool, omit: bool
+) -> Array:
+    """Copy piece by piece to the host and measure there, as accurately as anywhere."""
+    from streamnorm.kernels.cpu import measure_array
+    from streamnorm.kernels.exact_cpu import measure_array_exactly
+
+    rows: list[Array] = []
+    for x, kept in _blocks(arranged, mask, layout, _Plain.most_values):
+        array, precision, _ = as_array(x.cpu())
+        valid = None if kept is None else kept.cpu().numpy()
+        here = Layout.of(array, 1)
+        if exact:
+            rows.append(measure_array_exactly(array, here, precision, valid, 1))
+        else:
+            rows.append(measure_array(array, here, precision, valid, omit, 1))
+    if not exact:
+        return partial.merge_tree(np.stack(rows))
+    total = limbs.add_up(rows)
+    if omit:
+        limbs.omit_nan(total)
+    return total

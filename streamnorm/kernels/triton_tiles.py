@@ -1,0 +1,121 @@
+"""For the GPU: the tiles of a program, where they lie and what they hold."""
+
+import triton
+import triton.language as tl
+
+from streamnorm.kernels import tiles
+
+__all__ = ["ALL", "FEW", "LANES", "RUNS", "channels_of", "checked_from", "load", "values_of"]
+
+RUNS = tl.constexpr(tiles.RUNS)
+FEW = tl.constexpr(tiles.FEW)
+LANES = tl.constexpr(tiles.LANES)
+ALL = tl.constexpr(tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _place(t, block, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr):
+    """Return where rows begin, in values, and how many values of each there are.
+
+    Rows `t` as numbers, shape (R, 1); gives int64 and int32 of that shape.
+    """
+    if KIND == RUNS:
+        run = t // per
+        ahead = (t - run * per) * W
+        start = (run.to(tl.int64) * channels + block) * inner + ahead
+        limit = inner - ahead
+    elif KIND == FEW:
+        start = t.to(tl.int64) * used
+        limit = tl.minimum(size - start, used).to(tl.int32)
+    else:
+        start = t.to(tl.int64) * used + block * W
+        limit = tl.zeros_like(t) + (used - block * W)
+    return start, limit
+
+
+@triton.jit
+def _number(raw, STORED: tl.constexpr):
+    """Return stored values as numbers: float32 where that holds them all, else float64."""
+    if STORED == "bfloat16":
+        # As its bits: the upper half of a float32.
+        value = (raw.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    elif STORED == "float16":
+        value = raw.to(tl.float32)
+    elif STORED == "float32" or STORED == "float64":
+        value = raw
+    else:
+        value = raw.to(tl.float64)
+    return value
+
+
+@triton.jit
+def checked_from(first, last, used, size, KIND: tl.constexpr, EVEN: tl.constexpr, R: tl.constexpr):
+    """Return the row from which on tiles are not known to be full."""
+    full = last
+    if KIND == FEW:
+        full = tl.minimum(last, (size // used).to(tl.int32))
+    checked = first + (full - first) // R * R
+    if not EVEN:
+        checked = first
+    return checked
+
+
+@triton.jit
+def load(
+    x, valid, start, last, block, channels, inner, per, used, size,
+    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr, CHECKED: tl.constexpr,
+    R: tl.constexpr, W: tl.constexpr,
+):  # fmt: skip
+    """Return the numbers of a tile, integers as they are, and which of them count.
+
+    Places that are of no channel are not looked after unless the tile is `CHECKED`.
+    """
+    cols = tl.arange(0, W)[None, :]
+    t = start + tl.arange(0, R)[:, None]
+    base, limit = _place(t, block, channels, inner, per, used, size, KIND, W)
+    at = base + cols
+    keep = tl.full((R, W), 1, tl.int1)
+    if CHECKED:
+        keep = (t < last) & (cols < limit)
+        raw = tl.load(x + at, mask=keep, other=0)
+        if MASKED:
+            keep = keep & (tl.load(valid + at, mask=keep, other=0) != 0)
+    elif KIND == RUNS:
+        raw = tl.load(x + at)
+        if MASKED:
+            keep = tl.load(valid + at) != 0
+    else:
+        room = cols < (used if KIND == FEW else used - block * W)
+        raw = tl.load(x + at, mask=room, other=0)
+        if MASKED:
+            keep = tl.load(valid + at, mask=room, other=0) != 0
+    if STORED == "integer":
+        value = raw
+    else:
+        value = _number(raw, STORED)
+    return value, keep
+
+
+@triton.jit
+def values_of(first, last, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr):
+    """Return how many values of each of its channels the rows of a program hold."""
+    if KIND == RUNS:
+        ends = last // per - first // per
+        values = (last - first).to(tl.int64) * W - ends.to(tl.int64) * (per * W - inner)
+    elif KIND == FEW:
+        stop = tl.minimum(last.to(tl.int64) * used, size)
+        values = (stop - first.to(tl.int64) * used) // channels
+    else:
+        values = (last - first).to(tl.int64)
+    return values
+
+
+@triton.jit
+def channels_of(channels, inner, used, KIND: tl.constexpr, W: tl.constexpr):
+    """Return which of the channels that a program puts together each lane is of, (1, W)."""
+    cols = tl.arange(0, W)[None, :]
+    if KIND == FEW:
+        channel = tl.where(cols < used, (cols % (channels * inner)) // inner, -1)
+    else:
+        channel = tl.zeros_like(cols)
+    return channel

@@ -1,0 +1,68 @@
+"""Partial results that still lie on a device: they are fetched many at a time, in their order."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from streamnorm.arrays import Array
+
+__all__ = ["Pending", "fetch", "rows_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a kernel on a device will have written.
+
+    Attributes
+    ----------
+    raw : torch.Tensor
+        Of 8-byte numbers, on the device.
+    size : int
+        Number of channels.
+    decode : callable
+        Makes rows of shape (C,) from the numbers as a NumPy array.
+    stream : torch.cuda.Stream or None
+        On which the kernel was started, where the device has streams.
+    """
+
+    raw: Any
+    size: int
+    decode: Callable[[Array], Array]
+    stream: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        return int(self.raw.numel()) * 8
+
+
+def rows_of(part: Array | Pending) -> Array:
+    """Return rows; waits for the device where they are pending."""
+    return fetch([part])[0] if isinstance(part, Pending) else part
+
+
+def fetch(parts: Sequence[Pending]) -> list[Array]:
+    """Return the rows of all parts; waits once for each device that follows another."""
+    rows = []
+    for _, group in groupby(parts, key=lambda part: (part.raw.device, part.raw.dtype)):
+        rows += _fetched(list(group))
+    return rows
+
+
+def _fetched(parts: list[Pending]) -> list[Array]:
+    torch = sys.modules["torch"]
+    device = parts[0].raw.device
+    if device.type == "cuda":
+        here = torch.cuda.current_stream(device)
+        for stream in {part.stream for part in parts}:
+            here.wait_stream(stream)
+    flat = [part.raw.reshape(-1) for part in parts]
+    numbers = (flat[0] if len(flat) == 1 else torch.cat(flat)).cpu().numpy()
+    rows, start = [], 0
+    for part in parts:
+        stop = start + part.raw.numel()
+        rows.append(part.decode(numbers[start:stop].reshape(part.raw.shape)))
+        start = stop
+    return rows
