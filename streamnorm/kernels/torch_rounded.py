@@ -7,7 +7,7 @@ from torch import Tensor
 
 from streamnorm.dtypes import Precision, Summed
 
-__all__ = ["centred", "measure_moments", "sum_integers"]
+__all__ = ["measure_moments", "sum_integers"]
 
 _REDUCED = (0, 2)
 _SIGN = -(1 << 63)
@@ -24,12 +24,18 @@ def measure_moments(x: Tensor, valid: Tensor | None, precision: Precision, *, om
         Count, mean, m2, minimum, maximum, as `kernels.reference` says.
     """
     keep = _kept(x, valid, omit=omit)
-    if precision.summed is Summed.CENTRED:
-        center, values = centred(x, keep, signed=precision.name == "int64")
-    else:
-        center, values = None, x.to(torch.float64)
+    if precision.summed is not Summed.CENTRED:
+        return _packed(*_moments(x.to(torch.float64), keep))
+    signed = precision.name == "int64"
+    center, deviations = _centred(x, keep, signed=signed)
+    count, mean, m2, *_ = _moments(deviations, keep)
+    low, high = (_as_float(end, signed=signed) for end in _ends(x, keep, signed=signed))
+    return _packed(count, torch.minimum(torch.maximum(mean + center, low), high), m2, low, high)
+
+
+def _moments(values: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
+    """Return count, mean, m2 and extremes of float64 values."""
     count = keep.sum(_REDUCED)
-    some = count > 0
     low = torch.where(keep, values, torch.inf).amin(_REDUCED)
     high = torch.where(keep, values, -torch.inf).amax(_REDUCED)
     # A power of two changes no digit and keeps sums and squares in range.
@@ -47,12 +53,14 @@ def measure_moments(x: Tensor, valid: Tensor | None, precision: Precision, *, om
     known = mean.isfinite()
     mean = torch.where(known, torch.minimum(torch.maximum(mean * up, low), high), mean)
     m2 = torch.where(low == high, 0.0, torch.where(m2 < 0, 0.0, m2) * up * up)
-    m2 = torch.where(known, m2, torch.nan)
-    if center is not None:
-        mean, low, high = mean + center, low + center, high + center
+    return count, mean, torch.where(known, m2, torch.nan), low, high
+
+
+def _packed(count: Tensor, mean: Tensor, m2: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Put fields together; zeros are positive, and an empty channel has its one form."""
+    some = count > 0
+    mean, low, high = (torch.where(some, v + 0.0, torch.nan) for v in (mean, low, high))
     fields = [count.to(torch.float64), mean, torch.where(some, m2, 0.0), low, high]
-    for k in (1, 3, 4):
-        fields[k] = torch.where(some, fields[k] + 0.0, torch.nan)
     return torch.stack(fields)[None]
 
 
@@ -61,7 +69,7 @@ def _kept(x: Tensor, valid: Tensor | None, *, omit: bool) -> Tensor:
     return keep & (x == x) if omit and x.is_floating_point() else keep
 
 
-def centred(x: Tensor, keep: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+def _centred(x: Tensor, keep: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
     """Subtract each channel's first valid 64-bit integer in integers.
 
     Returns
@@ -70,16 +78,30 @@ def centred(x: Tensor, keep: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
     deviations : tensor of float64, shape (O, C, I)
         Each rounded once.
     """
-    # In the order of unsigned integers, as signed ones: nothing wraps in a comparison.
-    ordered = x if signed else x.view(torch.int64) ^ _SIGN
+    ordered = _ordered(x, signed=signed)
     by_channel = ordered.transpose(0, 1).reshape(x.shape[1], -1)
     at = keep.transpose(0, 1).reshape(x.shape[1], -1).to(torch.int8).argmax(1, keepdim=True)
     first = by_channel.gather(1, at).reshape(1, -1, 1)
     gap = ordered - first
     deviations = torch.where(ordered >= first, _unsigned(gap), -_unsigned(-gap))
-    origin = first.reshape(-1)
-    whole = origin.to(torch.float64) if signed else _unsigned(origin ^ _SIGN)
-    return whole, deviations
+    return _as_float(first.reshape(-1), signed=signed), deviations
+
+
+def _ordered(x: Tensor, *, signed: bool) -> Tensor:
+    """Return 64-bit integers as signed ones of the same order."""
+    return x if signed else x.view(torch.int64) ^ _SIGN
+
+
+def _as_float(ordered: Tensor, *, signed: bool) -> Tensor:
+    """Return the nearest float64 of what `_ordered` gave."""
+    return ordered.to(torch.float64) if signed else _unsigned(ordered ^ _SIGN)
+
+
+def _ends(x: Tensor, keep: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """Return the extremes of 64-bit integers, in the form of `_ordered`."""
+    ordered, top = _ordered(x, signed=signed), torch.iinfo(torch.int64)
+    low = torch.where(keep, ordered, top.max).amin(_REDUCED)
+    return low, torch.where(keep, ordered, top.min).amax(_REDUCED)
 
 
 def _unsigned(bits: Tensor) -> Tensor:
@@ -117,10 +139,6 @@ def _halves(bits: Tensor) -> tuple[Tensor, Tensor]:
 def _sum_wide(x: Tensor, keep: Tensor, *, signed: bool) -> Tensor:
     r"""Sum 64-bit integers by the halves of :math:`|x| = 2^{32} h + l`."""
     bits = x if signed else x.view(torch.int64)
-    ordered = bits if signed else bits ^ _SIGN
-    top = torch.iinfo(torch.int64)
-    low = torch.where(keep, ordered, top.max).amin(_REDUCED)
-    high = torch.where(keep, ordered, top.min).amax(_REDUCED)
     below = (bits < 0) & signed
     size = torch.where(keep, torch.where(below, -bits, bits), 0)
     halves: list[Any] = list(_halves(size))
@@ -128,4 +146,4 @@ def _sum_wide(x: Tensor, keep: Tensor, *, signed: bool) -> Tensor:
     l, h = halves  # noqa: E741 - as in the formula
     parts = [keep.to(torch.int64), l * sign, *_halves(l * l), h * sign, *_halves(h * l)]
     sums = [part.sum(_REDUCED) for part in (*parts, *_halves(h * h))]
-    return torch.stack([sums[0], low, high, *sums[1:]])[None]
+    return torch.stack([sums[0], *_ends(x, keep, signed=signed), *sums[1:]])[None]
