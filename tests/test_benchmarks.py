@@ -1,12 +1,14 @@
 """The figures in README.md and docs/benchmarks.md are those of the run that is kept, misses too."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="the benchmarks need torch")
 
-from benchmarks import bars, report
+from benchmarks import bars, gpu_report, report
 from benchmarks.peers import STREAM
 from benchmarks.results import Record, Results, keep, load_all
 from benchmarks.table_peers import TABLE
@@ -22,6 +24,19 @@ def test_the_readme_shows_the_run_that_is_kept():
 
 def test_the_page_shows_the_run_that_is_kept():
     assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(KEPT)
+
+
+def test_the_readme_says_what_was_measured_on_gpus():
+    shown = (ROOT / "README.md").read_text().partition(gpu_report.BEGIN)[2]
+    kept = gpu_report.load(ROOT / "benchmarks" / "gpu_results")
+    assert shown.partition(gpu_report.END)[0].strip() == gpu_report.table(kept)
+
+
+def test_the_benchmark_for_gpus_can_be_rehearsed_without_one():
+    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "streamnorm, exact" in done.stdout and "A rehearsal, kept nowhere" in done.stdout
 
 
 @pytest.mark.parametrize("name", report.PICTURES)

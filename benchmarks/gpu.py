@@ -1,0 +1,251 @@
+"""``python -m benchmarks.gpu``: on a machine with a CUDA GPU, check every path, then measure it.
+
+Needs torch, triton, numba and pytest, no network, and less than five minutes. First the tests of
+``tests/test_cuda.py``; then speed, as shares of what the device copies (2 x bytes / time, in turns
+with each runner), beside what people use. Writes ``benchmarks/gpu_results/<device>.json`` and the
+table in README.md. ``--rehearse`` does all of it with little data on the CPU and keeps nothing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import streamnorm as sn
+from benchmarks import gpu_report
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "gpu_results"
+GIB = 1 << 30
+ROUNDS = 15
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "uint8": torch.uint8}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--rehearse", action="store_true", help="little data, on the CPU")
+    options = parser.parse_args()
+    if not options.rehearse and not torch.cuda.is_available():
+        print("no CUDA device here; --rehearse goes through it all on the CPU", file=sys.stderr)
+        return 2
+    failed = 0 if options.rehearse else check()
+    measured = measure("cpu" if options.rehearse else "cuda", quick=options.rehearse)
+    measured["checked"] = failed == 0
+    print(gpu_report.table([measured]))
+    if options.rehearse:
+        print(f"\nA rehearsal, kept nowhere: {write(measured, Path(tempfile.mkdtemp()))}")
+    else:
+        print("", gpu_report.verdicts(measured), sep="\n")
+        write(measured, RESULTS)
+        gpu_report.render(ROOT / "README.md", RESULTS)
+    return failed
+
+
+def check():
+    """Run the tests that need a GPU; gives pytest's exit code."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--noconftest", "-c", os.devnull]
+    command += [f"--rootdir={ROOT}", "-p", "no:cacheprovider", "tests/test_cuda.py"]
+    return subprocess.run(command, cwd=ROOT, check=False, timeout=200).returncode
+
+
+def write(measured, folder):
+    folder.mkdir(exist_ok=True)
+    path = folder / ("-".join(measured["device"].lower().split()) + ".json")
+    path.write_text(json.dumps(measured, indent=1) + "\n")
+    return path
+
+
+def measure(device, *, quick):
+    """Measure everything, in turns with copies; gives what is kept."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "rehearsal on the CPU",
+        "versions": {
+            "streamnorm": sn.__version__,
+            "torch": torch.__version__,
+            "triton": _version_of("triton"),
+            "python": platform.python_version(),
+        },
+        "speed": [
+            row
+            for dtype in DTYPES
+            for layout in ("NCHW", "channels last", "table")
+            for row in speeds(images(dtype, layout, device, quick=quick), dtype, layout)
+        ],
+        "errors": errors(device),
+        "update": update_overhead(device),
+        "training": training(device, quick=quick),
+    }
+
+
+def _version_of(name):
+    try:
+        return __import__(name).__version__
+    except ImportError:
+        return None
+
+
+def images(dtype, layout, device, *, quick):
+    """Return at least 1 GiB of values from 0 to 255; a table has 256 columns."""
+    itemsize = torch.empty(0, dtype=DTYPES[dtype]).element_size()
+    side = 32 if quick else 224
+    count = 4 if quick else -(-GIB // (3 * side * side * itemsize))
+    x = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, device=device)
+    x = x.to(DTYPES[dtype])
+    if layout == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    return x.view(-1, 256) if layout == "table" else x
+
+
+def runners(x, dtype):
+    """Return what is timed on one tensor; each gives per-channel numbers."""
+    dims = [axis for axis in range(x.ndim) if axis != 1]
+    floats = x if x.is_floating_point() else None
+
+    def var_mean():
+        return torch.var_mean(x if floats is not None else x.float(), dim=dims, correction=0)
+
+    def sums():
+        y = x.float()
+        return y.sum(dims), (y * y).sum(dims)
+
+    measured = {
+        "streamnorm": lambda: sn.Accumulator().update(x),
+        "streamnorm, exact": lambda: sn.Accumulator(exact=True).update(x),
+        "torch.var_mean": var_mean,
+        "float32 sum and sum of squares": sums,
+    }
+    if floats is not None and x.is_cuda and dtype != "float64":
+        measured["torch.batch_norm_stats"] = lambda: torch.batch_norm_stats(x, 1e-5)
+    return measured
+
+
+def speeds(x, dtype, layout):
+    """Time all runners in turns with a copy of the same bytes; gives one row for each."""
+    other = torch.empty_like(x)
+    work = {"copy": lambda: other.copy_(x)} | runners(x, dtype)
+    times = {name: [] for name in work}
+    for name, call in work.items():
+        try:
+            timed(call, x)
+        except RuntimeError as error:
+            print(f"{name} does not take {dtype}, {layout}: {error}", file=sys.stderr)
+            times.pop(name)
+    for _ in range(ROUNDS):
+        for name, found in times.items():
+            found.append(timed(work[name], x))
+    size = x.numel() * x.element_size()
+    copy = 2 * size / statistics.median(times.pop("copy"))
+    return [
+        {
+            "runner": name, "dtype": dtype, "layout": layout, "bytes": size,
+            "seconds": statistics.median(found), "copy": copy,
+            "share": size / statistics.median(found) / copy,
+        }
+        for name, found in times.items()
+    ]  # fmt: skip
+
+
+def timed(call, x):
+    """Return the seconds that a call takes on the device, started or not."""
+    if not x.is_cuda:
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    # Something to do first: what the host needs to start the work is not what is asked here.
+    torch.cuda._sleep(1_000_000)  # noqa: SLF001 - nothing public waits on the device
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def errors(device):
+    """Return the relative error of every runner's std for float32 at mean 1e4, std 1."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(1e4, 1, (64, 3, 64, 64)).astype("f4"))
+    truth = x.numpy().astype(np.longdouble).std((0, 2, 3))
+    x = x.to(device)
+    dims, n = (0, 2, 3), x.numel() / 3
+    total, squares = x.sum(dims).double(), (x * x).sum(dims).double()
+    found = {
+        "streamnorm": sn.measure(x).std(),
+        "streamnorm, exact": sn.measure(x, exact=True).std(),
+        "torch.var_mean": torch.var_mean(x, dim=dims, correction=0)[0].sqrt(),
+        "float32 sum and sum of squares": (squares / n - (total / n) ** 2)
+        .abs()
+        .sqrt()
+        .cpu()
+        .numpy(),
+    }
+    if x.is_cuda:
+        _, inverse = torch.batch_norm_stats(x, 0.0)
+        found["torch.batch_norm_stats"] = 1 / inverse
+    stds = {k: v.cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in found.items()}
+    return {name: float(np.abs(std / truth - 1).max()) for name, std in stds.items()}
+
+
+def update_overhead(device, calls=200):
+    """Return the microseconds of the host for an update of a small batch that is on the device."""
+    x = torch.randn(32, 16, device=device)
+    accumulator = sn.Accumulator()
+
+    def microseconds(call):
+        found = []
+        for _ in range(calls):
+            began = time.perf_counter()
+            call()
+            found.append(1e6 * (time.perf_counter() - began))
+        return statistics.median(found)
+
+    for _ in range(3):
+        accumulator.update(x)
+    ours = microseconds(lambda: accumulator.update(x))
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return {
+        "streamnorm": ours,
+        "torch.var_mean": microseconds(lambda: torch.var_mean(x, 0)),
+    }
+
+
+def training(device, *, quick):
+    """Return seconds of a training step without and with statistics of its input, in turns."""
+    torch.manual_seed(0)
+    batch = torch.randn(4 if quick else 128, 3, 64, 64, device=device)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 32, 3), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, stride=2),
+        torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10),
+    ).to(device)  # fmt: skip
+    model(batch)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    accumulator = sn.Accumulator()
+
+    def steps(watched):
+        began = time.perf_counter()
+        for _ in range(2 if quick else 50):
+            if watched:
+                accumulator.update(batch)
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    pairs = [(steps(False), steps(True)) for _ in range(2 if quick else 9)][1:]
+    without = statistics.median(alone for alone, _ in pairs)
+    return {"without": without, "ratio": statistics.median(b / a for a, b in pairs)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
