@@ -125,6 +125,10 @@ class ExactMoments(Value):
         return self._rows.size
 
     @property
+    def rows(self) -> Exact:
+        return self._rows
+
+    @property
     def count(self) -> Counts:
         return self._counts("count")
 

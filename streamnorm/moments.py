@@ -182,6 +182,10 @@ class Moments(Value):
         return self._partial.size
 
     @property
+    def rows(self) -> Partial:
+        return self._partial
+
+    @property
     def count(self) -> Counts:
         return self._field("count")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
@@ -40,6 +41,11 @@ class Value(ABC):
     def meta(self) -> Meta:
         """Names, provenance and report."""
         return self._meta
+
+    @property
+    @abstractmethod
+    def rows(self) -> NDArray[np.void]:
+        """The numbers as they are in memory: records, read-only, shape (C,)."""
 
     @property
     @abstractmethod

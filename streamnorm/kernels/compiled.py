@@ -5,11 +5,13 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from streamnorm.kernels.loops import in_a_tree, over_records
-from streamnorm.kernels.machine import pointer
+from streamnorm import running
+from streamnorm.arrays import Array
+from streamnorm.kernels.loops import in_a_tree, over_channels, over_records
+from streamnorm.kernels.machine import keep, pointer
 from streamnorm.partial import PARTIAL, Partial, mean_formula, pair_formula
 
-__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree"]
+__all__ = ["advance", "jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -52,6 +54,7 @@ def _pair(select: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
 
 merge_tree = in_a_tree(_pair, PARTIAL)
 _merge_records = over_records(_pair, PARTIAL)
+_advance = over_channels(running.advance)
 
 
 @jit
@@ -64,3 +67,10 @@ def merge_rows(rows: Partial) -> None:
 def merge_into(total: Partial, rows: Partial) -> None:
     """Merge `rows` into `total` in place, ``total + rows``, both contiguous and of shape (C,)."""
     _merge_records(pointer(total), pointer(rows), total.size)
+
+
+@jit
+def advance(book: Array) -> None:
+    """Merge the batch that stands in a book, contiguous; see `streamnorm.running`."""
+    _advance(pointer(book), book.shape[1])
+    keep(book)

@@ -7,5 +7,6 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from streamnorm.nn.normalize import Normalize
+from streamnorm.nn.running import RunningNormalize
 
-__all__ = ["Normalize"]
+__all__ = ["Normalize", "RunningNormalize"]

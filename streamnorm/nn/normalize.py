@@ -1,5 +1,6 @@
 """Normalization as the first line of a network's forward."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -8,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from streamnorm.layout import ChannelAxis
+from streamnorm.nn.buffers import KeepsFloat64
+from streamnorm.nn.folding import folded
+from streamnorm.nn.mapping import apply, constants, dtypes_of
 from streamnorm.normalize import (
     ZeroVariance,
     check_constants,
@@ -16,26 +20,29 @@ from streamnorm.normalize import (
     normalized,
     shaped,
 )
+from streamnorm.state import load
 from streamnorm.value import Value
 
 __all__ = ["Normalize"]
 
-_WIDE_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.uint64)
 
-
-class Normalize(nn.Module):
+class Normalize(KeepsFloat64):
     """``(x - mean) / std`` per channel, as a module without parameters.
 
     Mean and std are float64 buffers: they move with the module and are saved in its
     ``state_dict``, but ``.half()``, ``.bfloat16()`` and ``.to(dtype)`` leave their precision alone
-    (bfloat16 would keep 8 bits of a mean).
+    (bfloat16 would keep 8 bits of a mean). The arithmetic is at least float32, under autocast too.
+    On a device without float64 (MPS) they stay on the host and are sent along rounded.
 
     Parameters
     ----------
     mean, std : array-like of float, shape (C,)
         What is subtracted, and what is divided by.
     channel_axis : int, tuple of int or None
-        Where the channels are in the tensors to come.
+        Where the channels are in the tensors to come. -3 serves images with and without a batch.
+    scale : float
+        How many times larger the inputs are than what `mean` and `std` are of: 255 for bytes, where
+        they are of values from 0 to 1.
 
     Examples
     --------
@@ -48,18 +55,25 @@ class Normalize(nn.Module):
     torch.Size([2, 10])
     >>> round(norm(images).std(correction=0).item(), 4)
     1.0
+    >>> Normalize([0.5], [0.25], scale=255)(torch.tensor([[0], [255]], dtype=torch.uint8)).tolist()
+    [[-2.0], [2.0]]
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Any, std: Any, channel_axis: ChannelAxis = 1) -> None:
+    def __init__(
+        self, mean: Any, std: Any, channel_axis: ChannelAxis = 1, *, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.channel_axis = channel_axis
-        constants = [np.array(values, np.float64, ndmin=1) for values in (mean, std)]
-        check_constants(*constants)
-        self.register_buffer("mean", torch.from_numpy(constants[0]))
-        self.register_buffer("std", torch.from_numpy(constants[1]))
+        if not (np.isfinite(scale) and scale > 0):
+            msg = f"scale must be a finite number above 0, got {scale}"
+            raise ValueError(msg)
+        given = [np.array(values, np.float64, ndmin=1) * scale for values in (mean, std)]
+        check_constants(*given)
+        for name, values in zip(("mean", "std"), given, strict=True):
+            self.keep(name, torch.from_numpy(values))
 
     @classmethod
     def from_moments(
@@ -69,6 +83,7 @@ class Normalize(nn.Module):
         ddof: float = 0,
         zero_variance: ZeroVariance = "unit",
         channel_axis: ChannelAxis = 1,
+        scale: float = 1.0,
     ) -> Self:
         """Build the module from the moments of the training data.
 
@@ -76,14 +91,27 @@ class Normalize(nn.Module):
         ----------
         moments, ddof, zero_variance, channel_axis
             As for `streamnorm.Normalize.from_moments`.
+        scale : float
+            As for `Normalize`.
 
         Raises
         ------
         ValueError
             If a std is undefined, or a channel is constant under "error".
         """
-        mean, scale = mean_and_scale(moments, ddof, zero_variance)
-        return cls(mean, scale, channel_axis)
+        mean, std = mean_and_scale(moments, ddof, zero_variance)
+        return cls(mean, std, channel_axis, scale=scale)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """Build the module from a state file; options as for `from_moments`.
+
+        Raises
+        ------
+        StateError
+            If the file is damaged or not a state file.
+        """
+        return cls.from_moments(load(path), **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize a tensor.
@@ -94,6 +122,8 @@ class Normalize(nn.Module):
         ------
         ValueError
             If `x` has another number of channels.
+        TypeError
+            If `x` is complex.
         """
         return self._mapped(x, normalized)
 
@@ -101,27 +131,54 @@ class Normalize(nn.Module):
         """Undo the map: ``y * std + mean``, dtypes as in `forward`."""
         return self._mapped(y, denormalized)
 
-    def _mapped(self, x: Tensor, formula: Callable[..., Any]) -> Tensor:
-        if x.is_complex():
-            msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
-            raise TypeError(msg)
-        result = x.dtype if x.is_floating_point() else torch.float32
-        # 32- and 64-bit integers have more digits than float32: they are centred in float64.
-        wide = x.dtype in _WIDE_INTEGERS
-        work = torch.float64 if wide else torch.promote_types(result, torch.float32)
-        mean, std = (shaped(v, tuple(x.shape), self.channel_axis) for v in (self.mean, self.std))
-        head = mean.to(work)
-        mapped: Tensor = formula(x.to(work), head, (mean - head).to(work), std.to(work))
-        return mapped.to(result)
+    def fold_into(self, layer: nn.Module, *, strict: bool = False, tol: float = 1e-3) -> nn.Module:
+        r"""Return one module that does what this and then `layer` do, for inputs of its dtype.
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        held = {name: getattr(self, name) for name in ("mean", "std")}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, before in held.items():
-            after = getattr(self, name)
-            if after.dtype != torch.float64:
-                setattr(self, name, before.to(after.device))
-        return self
+        A convolution or linear layer of weights :math:`w` and bias :math:`b` becomes one of
+        :math:`w_c / \sigma_c` and :math:`b - \sum w_c \mu_c / \sigma_c`, computed in float64. The
+        layer given stays as it is.
+
+        Parameters
+        ----------
+        layer : Conv1d, Conv2d, Conv3d or Linear
+            The first layer behind this; with as many input channels.
+        strict : bool
+            Refuse a convolution that pads with zeros. Those are the means of what it then reads,
+            so by default the result is a `Sequential` that pads with the means first.
+        tol : float
+            The largest relative error to accept: the input itself, in the layer's dtype, is known
+            to its epsilon times ``sqrt(1 + mean**2 / std**2)`` only.
+
+        Raises
+        ------
+        ValueError
+            If the error could exceed `tol`, the channels do not fit, or zeros are padded under
+            `strict`.
+        TypeError
+            If it is another layer, or one whose weights are computed.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from streamnorm.nn import Normalize
+        >>> norm, layer = Normalize([2.0], [4.0]), torch.nn.Conv2d(1, 8, 3)
+        >>> folded, x = norm.fold_into(layer), torch.randn(1, 1, 9, 9)
+        >>> torch.allclose(folded(x), layer(norm(x)), atol=1e-6)
+        True
+        """
+        mean, std = self.kept("mean"), self.kept("std")
+        return folded(mean, std, self.channel_axis, layer, strict=strict, tol=tol)
+
+    def _mapped(self, x: Tensor, formula: Callable[..., Tensor]) -> Tensor:
+        work, result = dtypes_of(x)
+        values = self.made(x, self.channel_axis, work, self._shaped)
+        return apply(formula, x, values, work, result)
+
+    def _shaped(
+        self, shape: tuple[int, ...], work: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        mean, std = (shaped(self.kept(v), shape, self.channel_axis) for v in ("mean", "std"))
+        return constants(mean, std, work, device)
 
     def extra_repr(self) -> str:
         """Say how many channels, and where."""

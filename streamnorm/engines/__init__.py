@@ -1,0 +1,1 @@
+"""Merging across processes and machines, through the engines that run them."""

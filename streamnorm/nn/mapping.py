@@ -1,0 +1,48 @@
+"""The affine map on tensors: in which dtypes, and with which pieces of its constants."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["apply", "constants", "dtypes_of"]
+
+_WIDE_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.uint64)
+
+
+def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
+    """Return in which dtype to compute, and which to give.
+
+    Raises
+    ------
+    TypeError
+        If `x` is complex.
+    """
+    if x.is_complex():
+        msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
+        raise TypeError(msg)
+    if not x.is_floating_point():
+        # 32- and 64-bit integers have more digits than float32: they are centred in float64.
+        return torch.float64 if x.dtype in _WIDE_INTEGERS else torch.float32, torch.float32
+    return (torch.float64 if x.dtype == torch.float64 else torch.float32), x.dtype
+
+
+def constants(
+    mean: Tensor, std: Tensor, work: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Return the mean, what is left of it, and the std, in a dtype and on a device."""
+    head = mean.to(work)
+    found = (head, (mean - head).to(work), std.to(work))
+    return found if mean.device == device else tuple(v.to(device) for v in found)
+
+
+def apply(
+    formula: Callable[..., Tensor],
+    x: Tensor,
+    values: tuple[Tensor, ...],
+    work: torch.dtype,
+    result: torch.dtype,
+) -> Tensor:
+    """Compute the map; autocast has no say in it."""
+    y = formula(x if x.dtype is work else x.to(work), *values)
+    return y if result is work else y.to(result)

@@ -1,0 +1,140 @@
+"""The book of running moments, on the host or on a device, and what writes into it."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamnorm import running
+from streamnorm.layout import ChannelAxis
+from streamnorm.measure import NanPolicy, measure_partial
+from streamnorm.partial import Partial
+from streamnorm.pending import Pending, rows_of
+from streamnorm.threads import resolve
+
+__all__ = ["Book"]
+
+_SMALL_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.uint16)
+
+
+class Book:
+    """Fields of `streamnorm.running`, a NumPy array on the host and a tensor on other devices.
+
+    There nothing waits for the device: a batch is measured and merged where it lies.
+    """
+
+    def __init__(self, channels: int, min_count: float, until: float) -> None:
+        self.channels = channels
+        self._threads = resolve(None)
+        self.fields: Any = running.start(channels, min_count, until)
+
+    def to(self, device: torch.device) -> None:
+        """Move to where the module goes; not to a device without numbers or without float64."""
+        if device.type == "meta":
+            return
+        tensor = self._tensor().to("cpu" if device.type == "mps" else device)
+        self.fields = tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+    def observe(
+        self, x: Tensor, channel_axis: ChannelAxis, nan_policy: NanPolicy, half_life: float | None
+    ) -> None:
+        """Measure a batch and merge it.
+
+        Raises
+        ------
+        ValueError
+            If it has another number of channels, or holds a NaN under ``nan_policy="raise"``.
+        """
+        here = isinstance(self.fields, np.ndarray)
+        if not here and x.dtype in _SMALL_INTEGERS:
+            # Their sums are integers, which would have to come to the host to be read.
+            x = x.to(torch.float32)
+        done = measure_partial(x, channel_axis, nan_policy, None, self._threads, exact=False)
+        if done.rows.size != self.channels:
+            msg = (
+                f"expected {self.channels} channels on axis {channel_axis} but the batch of shape "
+                f"{tuple(x.shape)} has {done.rows.size} there"
+            )
+            raise ValueError(msg)
+        if not done.some:
+            return
+        if here:
+            self._write(rows_of(done.rows), half_life)
+            _advance()(self.fields)
+            return
+        self._write_there(done.rows, x.numel() // self.channels, half_life)
+
+    def _write(self, rows: Partial, half_life: float | None) -> None:
+        batch = self.fields[running.BATCH, : self.channels]
+        batch[:] = rows.view(np.float64).reshape(-1, len(batch)).T
+        batch[0], batch[-1] = rows["count"], rows["omitted"]
+        if half_life is not None:
+            self.fields[running.DECAY, : self.channels] = np.exp2(rows["count"] / -half_life)
+
+    def _write_there(self, rows: Any, each: int, half_life: float | None) -> None:
+        parts = rows.raw if isinstance(rows, Pending) else torch.from_numpy(running.to_fields(rows))
+        for part in parts:
+            batch = self.fields[running.BATCH, : self.channels]
+            batch[:5] = part[:5].to(batch.device)
+            batch[5] = each / len(parts) - part[0]
+            if half_life is not None:
+                self.fields[running.DECAY, : self.channels] = torch.exp2(part[0] / -half_life)
+            changed, _ = running.advance(torch.where, self.fields.__getitem__)
+            for field, values in changed.items():
+                self.fields[field] = values
+
+    def publish(self, statistics: Tensor) -> None:
+        """Copy the total to a tensor, (6, C)."""
+        if isinstance(self.fields, np.ndarray) and statistics.dtype == torch.float64:
+            # In a tenth of the time that torch takes.
+            statistics.numpy()[:] = self.fields[running.TOTAL, : self.channels]
+        else:
+            statistics.copy_(self.statistics())
+
+    def statistics(self) -> Tensor:
+        """Return the total as a tensor of float64, (6, C), which later batches change."""
+        return self._tensor()[running.TOTAL, : self.channels]
+
+    def adopt(self, statistics: Tensor) -> None:
+        """Start from statistics, all of which are known elsewhere too."""
+        tensor = self._tensor()
+        tensor[running.TOTAL, : self.channels] = statistics.to(tensor.device)
+        self.forget_new()
+
+    def forget_new(self) -> None:
+        """Count what is there as known everywhere."""
+        empty = torch.from_numpy(running.start(self.channels, 0, 0)[running.NEW])
+        self._tensor()[running.NEW] = empty.to(self._tensor().device)
+
+    def new(self) -> Partial:
+        """Return what came since the last `adopt`, on the host."""
+        fields = self._tensor()[running.NEW, : self.channels]
+        return running.rows_of_fields(fields.cpu().numpy())
+
+    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Return what to normalize with after the last batch: the mean in two pieces, and the std.
+
+        Tensors of shape (C,).
+        """
+        if not isinstance(self.fields, np.ndarray) or work != torch.float32:
+            center, variance = self._tensor()[running.CENTER :, : self.channels]
+            head = center.to(work)
+            return head, (center - head).to(work), variance.sqrt().to(work)
+        # New memory each time: a backward pass may need it after the next batch.
+        center, variance = self.fields[running.CENTER :, : self.channels]
+        head = center.astype(np.float32)
+        rest = (center - head).astype(np.float32)
+        return tuple(map(torch.from_numpy, (head, rest, np.sqrt(variance).astype(np.float32))))
+
+    def _tensor(self) -> Tensor:
+        fields = self.fields
+        return torch.from_numpy(fields) if isinstance(fields, np.ndarray) else fields
+
+
+@cache
+def _advance() -> Any:
+    from streamnorm.kernels.compiled import advance
+
+    return advance

@@ -1,0 +1,269 @@
+"""Normalization by the moments of all that has passed through so far."""
+
+import hashlib
+from typing import Any, Self
+
+import torch
+from torch import Tensor, distributed
+
+from streamnorm import running
+from streamnorm.engines.torch import all_merge, gather
+from streamnorm.layout import ChannelAxis
+from streamnorm.measure import NanPolicy, check_nan_policy
+from streamnorm.moments import Moments
+from streamnorm.nn.buffers import KeepsFloat64
+from streamnorm.nn.mapping import apply, constants, dtypes_of
+from streamnorm.nn.observing import Book
+from streamnorm.normalize import denormalized, normalized, shaped
+from streamnorm.partial import Partial
+
+__all__ = ["RunningNormalize"]
+
+
+class RunningNormalize(KeepsFloat64):
+    """``(x - mean) / std`` with the moments of all batches seen so far, the present one included.
+
+    In ``train()`` a batch is measured and then normalized; in ``eval()``, after `freeze` and after
+    `until` values nothing is learned any more. The moments are those of the data, merged batch by
+    batch in float64: no prior, no momentum, no epsilon. A constant channel is divided by 1.
+
+    The statistics are a buffer, float64 whatever the network is cast to, and part of the
+    ``state_dict``, from which training goes on in every bit. What a module has learned by itself
+    it keeps besides, so that DDP's broadcast of buffers takes nothing from it; copies that follow
+    its buffers (averages of weights) normalize by those. A batch that is computed again in a
+    backward pass (gradient checkpointing) counts once.
+
+    Parameters
+    ----------
+    channels : int
+        How many there are.
+    channel_axis : int, tuple of int or None
+        Where they are.
+    min_count : float
+        As long as a channel has fewer values it passes unchanged.
+    until : float, optional
+        Once a channel has so many values nothing is added to it. The batch that gets there counts.
+    half_life : float, optional
+        Forget: values count half after so many others of their channel; see `streamnorm.running`
+        for the formula. Default: nothing is forgotten.
+    nan_policy : {"propagate", "omit", "raise"}
+        As for `streamnorm.measure`: one NaN makes a channel NaN for good, or is left out, or is
+        refused.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from streamnorm.nn import RunningNormalize
+    >>> norm = RunningNormalize(2)
+    >>> norm(torch.tensor([[1.0, 10.0], [3.0, 30.0]])).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    >>> norm.eval()(torch.tensor([[5.0, 20.0]])).tolist()
+    [[3.0, 0.0]]
+    >>> norm.moments.count.tolist()
+    [2, 2]
+    """
+
+    statistics: Tensor
+    frozen: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        channel_axis: ChannelAxis = 1,
+        min_count: float = 2,
+        until: float | None = None,
+        half_life: float | None = None,
+        nan_policy: NanPolicy = "propagate",
+    ) -> None:
+        super().__init__()
+        check_nan_policy(nan_policy)
+        for name, given in (("channels", channels), ("half_life", half_life), ("until", until)):
+            if given is not None and not given > 0:
+                msg = f"{name} must be above 0, got {given}"
+                raise ValueError(msg)
+        self.channels = channels
+        self.channel_axis = channel_axis
+        self.min_count = min_count
+        self.until = until
+        self.half_life = half_life
+        self.nan_policy: NanPolicy = nan_policy
+        self._book = Book(channels, min_count, torch.inf if until is None else until)
+        self._common = Moments.empty(channels)
+        self.keep("statistics", self._book.statistics().clone())
+        self.register_buffer("frozen", torch.tensor(False))
+        self._is_frozen = False
+
+    @property
+    def moments(self) -> Moments:
+        """What was seen, as a value; waits for the device.
+
+        Raises
+        ------
+        ValueError
+            With a half-life: there are no data whose moments these are.
+        """
+        if self.half_life is not None:
+            msg = "with half_life= old values count less, so there are no moments of a data set"
+            raise ValueError(msg)
+        return Moments.of_partial(_rows(self._known()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Learn from a batch if in training, and normalize it; dtypes as of `Normalize`.
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of channels, or a NaN under ``nan_policy="raise"``.
+        TypeError
+            If `x` is complex.
+        """
+        work, result = dtypes_of(x)
+        if not self.training or self._is_frozen:
+            values = self.made(x, self.channel_axis, work, self._settled)
+            return apply(normalized, x, values, work, result)
+        (_learn_apart if torch.compiler.is_compiling() else _learn)(self, x)
+        return apply(normalized, x, self._fresh(x, work), work, result)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Undo the map, learning nothing: ``y * std + mean``, dtypes as in `forward`."""
+        work, result = dtypes_of(y)
+        values = self.made(y, self.channel_axis, work, self._settled)
+        return apply(denormalized, y, values, work, result)
+
+    def learn(self, x: Tensor) -> None:
+        """Learn from a batch without normalizing it, in training or not.
+
+        Raises
+        ------
+        ValueError
+            As `forward` does.
+        """
+        self._book.observe(x, self.channel_axis, self.nan_policy, self.half_life)
+        self._book.publish(self._buffer("statistics"))
+        self._made.clear()
+
+    def sync(self, group: distributed.ProcessGroup | None = None) -> Self:
+        """Merge what all ranks have learned since the last time, on every rank to the same bits.
+
+        Every sample counts once, however often this is called. All ranks must call it, as any
+        collective; it waits for the device. Without a process group there is nobody to merge with,
+        and nothing is done. A checkpoint of one rank, from which all go on, should be made after
+        a `sync`: what others had learned since is not in it.
+
+        Parameters
+        ----------
+        group : torch.distributed.ProcessGroup, optional
+            Default: all ranks.
+
+        Raises
+        ------
+        ValueError
+            On every rank, if channels differ or ranks began with different statistics; or with a
+            half-life, as the ages of values on other ranks are not known.
+        RuntimeError
+            If a rank is gone.
+        """
+        if self.half_life is not None:
+            msg = "with half_life= there is no merging of ranks; pass half_life=None"
+            raise ValueError(msg)
+        if distributed.is_available() and distributed.is_initialized():
+            _check_common(self._common, group)
+            new = Moments.of_partial(self._book.new())
+            self._adopt(self._common + all_merge(new, group))
+        return self
+
+    def _adopt(self, moments: Moments) -> None:
+        """Go on from statistics that all ranks know."""
+        self._common = Moments.of_partial(moments.rows)
+        self._book.adopt(torch.from_numpy(running.to_fields(moments.rows)))
+        self._book.publish(self._buffer("statistics"))
+        self._made.clear()
+
+    def freeze(self, *, frozen: bool = True) -> Self:
+        """Learn nothing more, in training neither; ``frozen=False`` goes on."""
+        self.frozen.fill_(frozen)
+        self._is_frozen = frozen
+        return self
+
+    def _fresh(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Return what to normalize a batch with that has just been learned from."""
+        values, device = self._book.constants(work), x.device
+        if values[0].device != device:
+            values = tuple(v.to(device) for v in values)
+        if self.channel_axis == x.ndim - 1:
+            return values
+        return tuple(_placed(v, tuple(x.shape), self.channel_axis) for v in values)
+
+    def _settled(
+        self, shape: tuple[int, ...], work: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """Return what to normalize with by the buffers: they may have come from elsewhere."""
+        count, mean, m2, low, high, _ = self._known()
+        center, variance = running.constants(
+            torch.where, count, mean, m2, low, high, self.min_count
+        )
+        mean, std = (shaped(v, shape, self.channel_axis) for v in (center, variance.sqrt()))
+        return constants(mean, std, work, device)
+
+    def _known(self) -> Tensor:
+        """Return the statistics in float64; of a buffer that something has cast, our own."""
+        buffer = self.statistics
+        return buffer if buffer.dtype == torch.float64 else self._book.statistics()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._book.to(self.statistics.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if prefix + "statistics" in state_dict and not self.statistics.is_meta:
+            self._book.to(self.statistics.device)
+            self._book.adopt(self.statistics)
+            self._common = Moments.of_partial(running.rows_of_fields(self.statistics.cpu().numpy()))
+            self._is_frozen = bool(self.frozen)
+
+    def extra_repr(self) -> str:
+        """Say how many channels, where, and what is not the default."""
+        said = f"{self.channels} channels, channel_axis={self.channel_axis}"
+        given = {"until": self.until, "half_life": self.half_life}
+        return said + "".join(f", {k}={v}" for k, v in given.items() if v is not None)
+
+
+def _rows(statistics: Tensor) -> Partial:
+    return running.rows_of_fields(statistics.cpu().numpy())
+
+
+def _check_common(common: Moments, group: distributed.ProcessGroup | None) -> None:
+    """Refuse to merge what is new into statistics that are not the same on all ranks."""
+    name = hashlib.sha256(common.rows.tobytes()).digest()
+    own = torch.tensor([int.from_bytes(name[:7])])
+    found = [int(words) for words in gather(own, group)]
+    if len(set(found)) > 1:
+        same = [rank for rank, other in enumerate(found) if other == found[0]]
+        msg = (
+            f"the ranks began with different statistics: rank(s) {', '.join(map(str, same))} with "
+            f"others than the rest; load one state_dict on all of them"
+        )
+        raise ValueError(msg)
+
+
+def _learn(module: RunningNormalize, x: Tensor) -> None:
+    # Inside a backward pass a forward only repeats an earlier one.
+    if torch._C._current_graph_task_id() == -1:  # noqa: SLF001 - nothing public tells
+        module.learn(x)
+
+
+# What is learned is no part of a graph that is compiled.
+_learn_apart = torch.compiler.disable(_learn)  # type: ignore[no-untyped-call]
+
+
+def _placed(values: Tensor, shape: tuple[int, ...], channel_axis: ChannelAxis) -> Tensor:
+    """Shape values, (C,), to broadcast against `shape`, whose channels have been checked."""
+    if isinstance(channel_axis, int):
+        return values.view(
+            -1, *[1] * (-1 - channel_axis if channel_axis < 0 else len(shape) - 1 - channel_axis)
+        )
+    placed: Tensor = shaped(values, shape, channel_axis)
+    return placed

@@ -1,0 +1,120 @@
+"""Values as bytes of a size that kind and channels tell, for engines that send them around."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamnorm import limbs
+from streamnorm.exact import ExactMoments
+from streamnorm.fields import checked_meta
+from streamnorm.limbs import NARROW, WIDE
+from streamnorm.meta import NO_META, Meta
+from streamnorm.moments import Moments
+from streamnorm.partial import PARTIAL
+from streamnorm.value import Value
+
+__all__ = ["Header", "agreed", "header_of", "pack", "unpack"]
+
+VERSION = 1
+_KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
+_DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype)
+
+
+class Header(NamedTuple):
+    """What must be known of packed values before they can be read: whole numbers.
+
+    Attributes
+    ----------
+    version : int
+        Of this form.
+    kind : int
+        0 for nothing, 1 for `Moments`, 2 and 3 for `ExactMoments` on either grid.
+    channels : int
+    names : int
+        Bytes that names and the shape of the channels take, which are sent behind the numbers.
+    """
+
+    version: int
+    kind: int
+    channels: int
+    names: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a value packed so, a multiple of 8."""
+        dtype = _DTYPES[self.kind]
+        numbers = 0 if dtype is None else dtype.itemsize * self.channels
+        return numbers + -(-self.names // 8) * 8
+
+
+def header_of(value: Value | None) -> Header:
+    """Describe a value, or None for nothing."""
+    if value is None:
+        return Header(VERSION, 0, 0, 0)
+    kind = 1 if isinstance(value, Moments) else 2 + (value.rows.dtype == WIDE.dtype)
+    return Header(VERSION, kind, value.channels, len(_named(value.meta)))
+
+
+def agreed(headers: Sequence[Header]) -> Header:
+    """Return how all pack for each other.
+
+    Raises
+    ------
+    ValueError
+        If versions, kinds or channels differ, or there is nothing; the message says which ranks
+        have what.
+    """
+    some = [header for header in headers if header.kind]
+    versions = [header.version for header in headers]
+    if len(set(versions)) > 1:
+        _refuse("send different versions of their values", versions, "install one release")
+    if not some:
+        msg = f"none of the {len(headers)} ranks has a value; give one of them Moments.empty(C)"
+        raise ValueError(msg)
+    kinds = [_KINDS[min(header.kind, 2)] for header in headers]
+    if len({kind for kind in kinds if kind != _KINDS[0]}) > 1:
+        _refuse("have different kinds of values", kinds, "measure all with exact=True, or none")
+    channels = [header.channels for header in headers]
+    if len({header.channels for header in some}) > 1:
+        _refuse("have different numbers of channels", channels, "measure the same channels")
+    return Header(*map(max, zip(*some, strict=True)))
+
+
+def _refuse(what: str, found: Sequence[object], remedy: str) -> None:
+    ranks: dict[object, list[int]] = {}
+    for rank, value in enumerate(found):
+        ranks.setdefault(value, []).append(rank)
+    said = "; ".join(f"rank(s) {', '.join(map(str, r))}: {value}" for value, r in ranks.items())
+    msg = f"the ranks {what} ({said}); {remedy} on every rank"
+    raise ValueError(msg)
+
+
+def _named(meta: Meta) -> bytes:
+    if meta.names is None and meta.channel_shape is None:
+        return b""
+    return json.dumps([meta.names, meta.channel_shape]).encode()
+
+
+def pack(value: Value | None, form: Header) -> bytes:
+    """Return a value as bytes, in the form that all have agreed on."""
+    if value is None:
+        value = (Moments if form.kind == 1 else ExactMoments).empty(form.channels)
+    rows = limbs.widened(value.rows) if form.kind == 3 else value.rows
+    return (rows.tobytes() + _named(value.meta)).ljust(form.size, b"\0")
+
+
+def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
+    """Return the value that `pack` packed in this form, with its names."""
+    dtype = _DTYPES[form.kind]
+    assert dtype is not None  # noqa: S101 - nothing has no form that can be agreed on
+    end = dtype.itemsize * form.channels
+    rows = np.frombuffer(data[:end], dtype).copy()
+    named = data[end:].rstrip(b"\0")
+    meta = NO_META
+    if named:
+        names, shape = json.loads(named)
+        given = Meta(names and tuple(names), shape and tuple(shape))
+        meta = checked_meta(given, form.channels)
+    return Moments.of_partial(rows, meta) if form.kind == 1 else ExactMoments.of_rows(rows, meta)
