@@ -1,5 +1,6 @@
 """Normalize: the affine map that gives every channel mean 0 and standard deviation 1."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -102,7 +103,7 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     """
     kept = kept_axes(len(shape), channel_axis)
     sizes = tuple(shape[axis] for axis in kept)
-    if int(np.prod(sizes, dtype=int)) != len(values):
+    if math.prod(sizes) != len(values):
         msg = (
             f"expected {len(values)} channels on axis {channel_axis} but the array has {sizes} "
             f"there (shape {shape}); build the Normalize with another channel_axis, or from the "
