@@ -7,6 +7,7 @@ from benchmarks.data import LAYOUTS
 from benchmarks.peers import OURS, OURS_TWO
 
 READING = "of reading"
+AT_MOST = "× at most"
 UPDATE = "update of (32, 16)"
 TABLES = [name for name in LAYOUTS if name != "NCHW (·, 3, 60, 60)"]
 IMAGES = ["NCHW (·, 3, 60, 60)", "NHWC (·, 60, 60, 3)"]
@@ -28,7 +29,7 @@ class Bar:
     value : callable
         ``value(results)`` -> list of (value, where); empty if it was not measured.
     unit : str
-        "of reading", "×", or a unit of which less is better: "s", "µs", "MB".
+        "of reading", "×", or one of which less is better: "s", "µs", "MB", "KiB", "× at most".
     """
 
     what: str
@@ -41,7 +42,7 @@ class Bar:
         values = self.value(results)
         if not values:
             return None
-        less = self.unit in ("s", "µs", "MB", "KiB")
+        less = self.unit in ("s", "µs", "MB", "KiB", AT_MOST)
         worst, where = (max if less else min)(values)
         return worst, where, worst <= self.bar if less else worst >= self.bar
 
@@ -110,6 +111,12 @@ def noted(row, column):
         return [(record.info["noted"], f"{row}, {column}")] if record else []
 
     return value
+
+
+def times_bare(results):
+    """Value: how many updates of an Accumulator a step of running normalization takes."""
+    found = [r for r in results.of("running") if "times_bare" in r.info]
+    return [(r.info["times_bare"], r.row) for r in found]
 
 
 def more_memory(question, row):
@@ -192,6 +199,7 @@ BARS = (
         "×"),
     Bar("merge of 1,000,000 parts", 5,
         seconds("small", "merge of 1,000,000 parts of 3 channels", "streamnorm"), "s"),
+    Bar("RunningNormalize, beside a bare update", 3, times_bare, AT_MOST),
     Bar("image folder, beside decoding only", 0.95, quicker_folder("decode only"), "of decoding"),
     Bar("image folder, beside a DataLoader", 3,
         quicker_folder("DataLoader and NumPy, averaged"), "×"),

@@ -13,6 +13,7 @@ QUESTIONS = {
     "exact": "Exact sums: share of the speed of reading, one thread unless said",
     "peers": "What people write instead, in GB/s",
     "small": "Many small things",
+    "running": "A step of normalizing by running moments, and how far off the std is in the end",
     "images": "A folder of pictures, decoding included",
     "start": "From nothing to the first answer, a new process",
     "memory": "Peak memory of a stream",
@@ -108,6 +109,14 @@ def growth(records):
     return table(["of", "how many", "time", "peak memory"], rows)
 
 
+def running(record):
+    each = 1e6 * record.seconds / record.info["calls"]
+    off = f"std off by {record.info['error']:.0e}"
+    if "times_bare" in record.info:
+        return f"{record.info['times_bare']:.2f} × the update alone; {off}"
+    return f"{each:.1f} µs; {off}"
+
+
 def answer(results, question):
     """Return the table of one question."""
     records = results.of(question)
@@ -119,6 +128,8 @@ def answer(results, question):
         return pivot(records, lambda r: share(r) if r.reading else gigabytes(r) + " GB/s")
     if question == "peers":
         return pivot(records, gigabytes)
+    if question == "running":
+        return pivot(records, running)
     if question == "settings":
         return settings(records)
     if question == "growth":

@@ -128,7 +128,7 @@ def keep(folder, content, *, everything):
             path.unlink()
         elif path != own:
             _write(path, kept | {"benchmarks": old})
-        elif kept["machine_info"] != content["machine_info"]:
+        elif any(kept["machine_info"][k] != content["machine_info"][k] for k in _SAME):
             msg = "the kept results of this machine are of other versions; measure all of them anew"
             raise ValueError(msg)
         else:
@@ -136,6 +136,7 @@ def keep(folder, content, *, everything):
     _write(own, content)
 
 
+_SAME = ("python", "versions")
 _EMPTY_WORDS = {"r", "tm", "processor", "cpu"}
 
 

@@ -164,3 +164,37 @@ def test_empty_batches_change_no_bit_wherever_they_come():
     for batch in strewn:
         accumulator.update(batch)
     assert accumulator.moments == expected
+
+
+def test_watching_a_loop_measures_its_batches_and_hands_them_on_unchanged():
+    loader = [{"image": np.full((4, 2), float(k)), "label": k} for k in range(5)]
+    accumulator = sn.Accumulator()
+    seen = list(accumulator.watch(loader, select="image"))
+    assert all(batch is given for batch, given in zip(seen, loader, strict=True))
+    assert accumulator.moments == sn.merge(sn.measure(batch["image"]) for batch in loader)
+
+
+def test_a_loop_that_is_left_has_counted_what_it_had():
+    accumulator = sn.Accumulator()
+    for k, batch in enumerate(accumulator.watch([np.ones((4, 2))] * 9)):
+        # A batch belongs to the loop: it has been measured by now.
+        batch[...] = 100
+        if k == 2:
+            break
+    assert accumulator.moments.count.tolist() == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("select", "value"), [(1, 2.0), (lambda batch: batch[0] * 3, 3.0), (None, 1.0)]
+)
+def test_watching_selects_as_compute_does(select, value):
+    pairs = [(np.ones((4, 2)), np.full((4, 2), 2.0))] * 3
+    accumulator = sn.Accumulator()
+    for _ in accumulator.watch(pairs, select=select):
+        pass
+    assert accumulator.moments.mean.tolist() == [value, value]
+
+
+def test_watching_dicts_asks_which():
+    with pytest.raises(ValueError, match="pass select= one of them"):
+        next(sn.Accumulator().watch([{"x": np.ones((4, 2))}]))

@@ -83,7 +83,7 @@ def test_what_is_asked_anew_gives_way_on_every_machine(tmp_path):
         stats = {"median": 1.0}
         info = {"row": "r", "column": ""}
         return {
-            "machine_info": {"processor": processor, "version": version},
+            "machine_info": {"processor": processor, "python": "3.11", "versions": version},
             "benchmarks": [
                 {"extra_info": info | {"question": question}, "stats": stats}
                 for question in questions

@@ -1,5 +1,7 @@
 """torch tensors and DataLoaders, and what a loader yields that is not its data set."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -202,3 +204,30 @@ def test_a_transform_that_flattens_does_not_confuse_the_count():
         data.DataLoader(samples(), batch_size=5), transform=lambda b: b.reshape(-1, 1)
     )
     assert total.count.tolist() == [20]
+
+
+@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+def test_workers_of_every_kind_measure_while_kernels_run_in_the_parent(context):
+    from datasets import Measured
+
+    big = np.random.default_rng(0).normal(size=(2**20, 3)).astype(np.float32)
+    expected, found, done = sn.measure(big), [], threading.Event()
+
+    def measure_on():
+        while not done.is_set():
+            found.append(sn.measure(big, threads=2))
+
+    parent = threading.Thread(target=measure_on)
+    parent.start()
+    try:
+        loader = data.DataLoader(
+            Measured(), batch_size=16, num_workers=2, multiprocessing_context=context
+        )
+        accumulator = sn.Accumulator()
+        means = [mean for _, mean in accumulator.watch(loader, select=0)]
+    finally:
+        done.set()
+        parent.join()
+    assert all(moments == expected for moments in found)
+    assert accumulator.moments.mean.tolist() == [31.5] * 3
+    assert torch.equal(torch.cat(means)[:, 0], torch.arange(64.0).double())
