@@ -19,7 +19,13 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 @pytest.fixture(scope="module")
 def readme_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+    """Return a folder with the files that blocks take from each other, in whatever process."""
+    folder = tmp_path_factory.mktemp("readme")
+    for match in BLOCK.finditer(README.read_text()):
+        _, _, body, prepared = match.groups()
+        if prepared or "sn.save(" in body:
+            run([sys.executable, "-c", prepared or body], folder)
+    return folder
 
 
 def blocks():
