@@ -30,13 +30,10 @@ def readme_folder(tmp_path_factory):
 
 def blocks():
     for number, match in enumerate(BLOCK.finditer(README.read_text())):
-        needs_torch, language, body, prepared = match.groups()
-        yield pytest.param(
-            language or "python",
-            body or prepared,
-            marks=pytest.mark.skipif(bool(needs_torch) and not HAS_TORCH, reason="needs torch"),
-            id=f"{number}-{language or 'prepare'}",
-        )
+        needs_torch, language, body, _ = match.groups()
+        if body:
+            skip = pytest.mark.skipif(bool(needs_torch) and not HAS_TORCH, reason="needs torch")
+            yield pytest.param(language, body, marks=skip, id=f"{number}-{language}")
 
 
 @pytest.mark.parametrize(("language", "body"), list(blocks()))
