@@ -1,5 +1,6 @@
 """The figures in README.md and docs/benchmarks.md are those of the run that is kept, misses too."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_the_benchmark_for_gpus_can_be_rehearsed_without_one():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "streamnorm, exact" in done.stdout and "A rehearsal, kept nowhere" in done.stdout
+
+
+def test_without_a_gpu_the_benchmark_for_them_says_so():
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=hidden
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no CUDA device here" in done.stderr
 
 
 @pytest.mark.parametrize("name", report.PICTURES)

@@ -55,8 +55,16 @@ def assert_close(there, here):
     np.testing.assert_allclose(there.std(), here.std(), rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
+# Every case is a kernel to compile: all shapes for some dtypes, all dtypes for some shapes.
+CASES = [
+    (dtype, name)
+    for dtype in (*FLOATS, *INTEGERS)
+    for name in SHAPES
+    if dtype in ("float32", "uint8") or name in ("NCHW", "channels last", "table")
+]
+
+
+@pytest.mark.parametrize(("dtype", "name"), CASES)
 def test_the_gpu_gives_what_the_cpu_gives(kernels, dtype, name):
     shape, axis = SHAPES[name]
     x = values(dtype, shape)
@@ -160,4 +168,4 @@ def test_more_than_two_billion_values(kernels):
     x[-5:] = 2
     measured = sn.measure(x)
     assert (measured.count.tolist(), measured.maximum.tolist()) == ([2**31 + 48], [2.0])
-    assert measured.mean.tolist() == [10 / (2**31 + 48)]
+    assert measured.mean.tolist() == pytest.approx([10 / (2**31 + 48)], rel=1e-12)

@@ -121,9 +121,19 @@ def test_wide_integers_are_centred_before_they_lose_digits(dtype):
     )
 
 
-def test_complex_tensors_are_refused():
-    with pytest.raises(TypeError, match="complex64"):
-        nn.Normalize([1.0], [1.0])(torch.zeros(2, 1, dtype=torch.complex64))
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: x.to(torch.complex64), "complex64"),
+        (lambda x: x.to_sparse(), "expected a dense tensor but got layout torch.sparse_coo"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), "a quantized tensor"),
+    ],
+)
+def test_tensors_without_plain_real_numbers_are_refused(make, message):
+    for module in (nn.Normalize([1.0], [1.0]), nn.RunningNormalize(1)):
+        with pytest.raises(TypeError, match=message):
+            module(make(torch.zeros(2, 1)))
 
 
 def test_a_state_file_is_enough(moments, tmp_path):

@@ -59,3 +59,19 @@ def test_large_arrays_are_read_sixteen_bytes_at_a_time(made):
     narrow = [row["case"] for row in large if not row["wide loads"]]
     # Two float64 are sixteen bytes.
     assert {case.split(",")[0] for case in narrow} <= {"float64"}
+
+
+def test_a_run_that_tests_no_kernel_of_tritons_although_it_must_is_a_failure():
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_problems.py", "-k", "wikipedia"]
+    root = SCRIPT.parent.parent
+    codes = [
+        subprocess.run(
+            command,
+            cwd=root,
+            capture_output=True,
+            check=False,
+            env=os.environ | {"STREAMNORM_REQUIRE_TRITON": required},
+        ).returncode
+        for required in ("0", "1")
+    ]
+    assert codes == [0, 1]

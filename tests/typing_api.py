@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import streamnorm as sn
+from streamnorm.engines.torch import all_merge
+from streamnorm.nn import RunningNormalize
 
 moments = sn.measure(np.zeros((2, 3)), channel_axis=(0, 1), nan_policy="omit", threads=2)
 assert_type(moments, sn.Moments)
@@ -26,6 +28,11 @@ assert_type(sn.compute("folder", exact=True), sn.ExactMoments)
 assert_type(sn.Accumulator().moments, sn.Moments)
 assert_type(sn.Normalize.from_moments(moments, zero_variance=1e-6), sn.Normalize)
 sn.save(moments, "file.json")
+for batch, label in sn.Accumulator().watch([(np.zeros((2, 3)), "label")], select=0):
+    assert_type(label, str)
+assert_type(all_merge(exact), sn.ExactMoments)
+assert_type(all_merge(moments), sn.Moments)
+assert_type(RunningNormalize(3).sync().moments, sn.Moments)
 
 sn.measure([1.0], nan_policy="skip")  # type: ignore[call-overload]
 sn.compute([], on_error="ignore")  # type: ignore[call-overload]

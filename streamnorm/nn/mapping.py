@@ -16,8 +16,12 @@ def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     Raises
     ------
     TypeError
-        If `x` is complex.
+        If `x` is complex, sparse or quantized.
     """
+    if x.layout != torch.strided or x.is_quantized:
+        what = "a quantized" if x.is_quantized else f"layout {x.layout} of a"
+        msg = f"expected a dense tensor but got {what} tensor; pass x.to_dense() or x.dequantize()"
+        raise TypeError(msg)
     if x.is_complex():
         msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
         raise TypeError(msg)
