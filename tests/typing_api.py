@@ -28,7 +28,7 @@ assert_type(sn.compute("folder", exact=True), sn.ExactMoments)
 assert_type(sn.Accumulator().moments, sn.Moments)
 assert_type(sn.Normalize.from_moments(moments, zero_variance=1e-6), sn.Normalize)
 sn.save(moments, "file.json")
-for batch, label in sn.Accumulator().watch([(np.zeros((2, 3)), "label")], select=0):
+for _, label in sn.Accumulator().watch([(np.zeros((2, 3)), "label")], select=0):
     assert_type(label, str)
 assert_type(all_merge(exact), sn.ExactMoments)
 assert_type(all_merge(moments), sn.Moments)
