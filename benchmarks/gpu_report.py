@@ -40,12 +40,13 @@ def _of_device(run):
     header = ["", *(f"{dtype}, {layout}" for dtype, layout in columns), "std error at 1e4"]
     copy = max(r["copy"] for r in run["speed"]) / 1e9
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    tests = "The tests passed" if run["checked"] else "TESTS FAILED"
     about = (
         f"{run['device']}, which copies {copy:.0f} GB/s (read and written); {versions}. Shares of "
         f"that, on 1 GiB and more, in turns with copies. An `update` takes "
         f"{run['update'][OURS]:.0f} µs of the host (`torch.var_mean` "
         f"{run['update'][VAR_MEAN]:.0f}); a training step with it {run['training']['ratio']:.3f} "
-        f"times as long as without."
+        f"times as long as without. {tests} there."
     )
     return f"{_lines(header, rows)}\n\n{about}"
 
@@ -60,8 +61,10 @@ def verdicts(run):
     places = {(r["runner"], r["dtype"], r["layout"]): r["seconds"] for r in run["speed"]}
     for dtype in ("uint8", "bfloat16"):
         for layout in ("NCHW", "channels last"):
-            times = places[VAR_MEAN, dtype, layout] / places[OURS, dtype, layout]
-            found.append((f"{dtype}, {layout}: times torch.var_mean", times, TIMES_VAR_MEAN))
+            ours, theirs = (places.get((name, dtype, layout)) for name in (OURS, VAR_MEAN))
+            if ours and theirs:
+                words = f"{dtype}, {layout}: times torch.var_mean"
+                found.append((words, theirs / ours, TIMES_VAR_MEAN))
     lines = [f"{_word(value >= bar)} {what} {value:.2f} (bar {bar})" for what, value, bar in found]
     overhead = run["update"][OURS]
     words = f"update: {overhead:.0f} µs of the host (bar {OVERHEAD})"

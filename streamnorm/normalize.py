@@ -112,8 +112,8 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
         raise ValueError(msg)
     # Kept axes come in the order asked for; in the array they stand in theirs.
     order = sorted(range(len(kept)), key=lambda i: kept[i])
-    values = values.reshape(sizes or (1,))
-    values = values.transpose(*order) if isinstance(values, np.ndarray) else values.permute(*order)
+    values = values.reshape(sizes)
+    values = values.transpose(order) if isinstance(values, np.ndarray) else values.permute(order)
     return values.reshape([shape[a] if a in kept else 1 for a in range(len(shape))])
 
 

@@ -23,6 +23,9 @@ SHAPES = {
     "few": (3_000_000, 3, 1),
     "lanes": (65_536, 4096, 1),
     "small": (32, 16, 1),
+    # Integers that are 1 become constants.
+    "one channel": (1, 1, 100_001),
+    "a few values": (1, 1, 5),
 }
 CASES = [
     *(("float32", shape, {}) for shape in SHAPES),
@@ -34,6 +37,10 @@ CASES = [
     ("float32", "runs", {"masked": True, "omit": True}),
     *(("uint8", shape, {}) for shape in ("runs", "few", "lanes")),
     ("int16", "runs", {}),
+    ("uint8", "one channel", {}),
+    ("int8", "a few values", {}),
+    ("float32", "one channel", {"exact": True}),
+    ("float16", "a few values", {"exact": True}),
     ("uint8", "few", {"masked": True}),
     *(("float32", shape, {"exact": True}) for shape in ("runs", "few", "lanes")),
     ("bfloat16", "few", {"exact": True}),

@@ -115,7 +115,11 @@ def test_the_ends_of_float64(kernels, scale):
 def test_a_far_shift_and_cancellation(kernels):
     column = torch.from_numpy(1e8 + np.random.default_rng(0).normal(size=(200_000, 1)))
     mask = torch.arange(200_000)[:, None] >= 5000
-    assert_close(sn.measure(column.cuda(), mask=mask.cuda()), sn.measure(column, mask=mask))
+    measured = sn.measure(column.cuda(), mask=mask.cuda())
+    truth = column.numpy()[5000:].astype(np.longdouble)
+    assert measured.mean[0] == pytest.approx(float(truth.mean()), rel=4e-15)
+    # 2e-15 of the condition number, 1e8.
+    assert measured.std()[0] == pytest.approx(float(truth.std()), rel=2e-7)
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -169,3 +173,47 @@ def test_more_than_two_billion_values(kernels):
     measured = sn.measure(x)
     assert (measured.count.tolist(), measured.maximum.tolist()) == ([2**31 + 48], [2.0])
     assert measured.mean.tolist() == pytest.approx([10 / (2**31 + 48)], rel=1e-12)
+
+
+def test_running_normalization_learns_on_the_gpu_what_it_learns_on_the_cpu(kernels):
+    from streamnorm.nn import RunningNormalize
+
+    here, there = RunningNormalize(8), RunningNormalize(8).cuda()
+    for seed in range(6):
+        x = values("float32", (500, 8), seed)
+        torch.testing.assert_close(there(x.cuda()).cpu(), here(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(there.statistics.cpu(), here.statistics, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(there.eval()(x.cuda()).cpu(), here.eval()(x), rtol=1e-5, atol=1e-5)
+    there.train().to("cpu")(x)
+    here.train()(x)
+    torch.testing.assert_close(there.statistics, here.statistics, rtol=1e-12, atol=1e-12)
+
+
+def test_running_normalization_does_not_wait_for_the_gpu(kernels):
+    from streamnorm.nn import RunningNormalize
+
+    module, x = RunningNormalize(16, until=1e9).cuda(), values("float32", (32, 16)).cuda()
+    module(x)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(20):
+            module(x)
+            module.eval()(x)
+            module.train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_normalization_and_folding_on_the_gpu(dtype):
+    from streamnorm.nn import Normalize
+
+    x = values("uint8", (4, 3, 16, 16)).to(dtype)
+    norm = Normalize.from_moments(sn.measure(x))
+    torch.testing.assert_close(norm.cuda()(x.cuda()).cpu(), norm.cpu()(x), rtol=1e-3, atol=1e-3)
+    layer = torch.nn.Conv2d(3, 5, 3, padding=1).cuda()
+    if dtype == torch.float32:
+        folded, norm = norm.fold_into(layer), norm.cuda()
+        expected = layer(norm(x.cuda()))
+        torch.testing.assert_close(folded(x.cuda()), expected, rtol=1e-2, atol=1e-2)
+    assert norm.mean.dtype == torch.float64

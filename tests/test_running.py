@@ -281,6 +281,14 @@ def test_a_batch_without_values_changes_nothing():
     assert module.moments == before
 
 
+def test_what_is_loaded_is_normalized_with_at_once():
+    module, again = trained(batches(2)), nn.RunningNormalize(3)
+    again.load_state_dict(module.state_dict())
+    center, _, std = again._book.constants(torch.float32)
+    np.testing.assert_allclose(center, module.moments.mean, rtol=1e-6)
+    np.testing.assert_allclose(std, module.moments.std(), rtol=1e-6)
+
+
 def test_without_a_process_group_sync_does_nothing():
     module = trained(batches(2))
     before = module.moments

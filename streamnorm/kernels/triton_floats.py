@@ -173,7 +173,7 @@ def measure_floats(
     chunk = tl.program_id(0) // blocks
     first = chunk * each
     last = tl.minimum(first + each, total)
-    stride = channels.to(tl.int64) * parts
+    stride = tl.cast(channels, tl.int64) * parts
     if KIND == RUNS:
         shift = 0.0 * first
         at = block.to(tl.int64) * parts + chunk
@@ -243,7 +243,7 @@ def merge_partials(parts_of, out, channels, parts, B: tl.constexpr):
     between parts, of which Chan, Golub & LeVeque (1983) eq. 2.1 is the case of two.
     """
     c = tl.program_id(0).to(tl.int64)
-    stride = channels.to(tl.int64) * parts
+    stride = tl.cast(channels, tl.int64) * parts
     own = parts_of + c * parts
     count = 0.0 * c.to(tl.float64)
     least = count + float("inf")

@@ -97,7 +97,7 @@ def sum_integers(
     low = (MOST + 1) - tl.min(lo, 0).to(tl.int64)
     high = tl.max(hi, 0).to(tl.int64) - (LEAST - 1)
     up: tl.constexpr = BITS == 32
-    stride = channels.to(tl.int64)
+    stride = tl.cast(channels, tl.int64)
     if KIND == LANES:
         lane = block * W + tl.arange(0, W)
         if not MASKED:

@@ -1,6 +1,6 @@
 """The book of running moments, on the host or on a device, and what writes into it."""
 
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from streamnorm import running
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, measure_partial
-from streamnorm.partial import Partial
+from streamnorm.partial import Partial, mean_formula, pair_formula
 from streamnorm.pending import Pending, rows_of
 from streamnorm.threads import resolve
 
@@ -62,9 +62,10 @@ class Book:
             return
         if here:
             self._write(rows_of(done.rows), half_life)
-            _advance()(self.fields)
+            self._advance()
             return
-        self._write_there(done.rows, x.numel() // self.channels, half_life)
+        self._write_there(self._fields_there(done.rows, x.numel() // self.channels), half_life)
+        self._advance()
 
     def _write(self, rows: Partial, half_life: float | None) -> None:
         batch = self.fields[running.BATCH, : self.channels]
@@ -73,17 +74,27 @@ class Book:
         if half_life is not None:
             self.fields[running.DECAY, : self.channels] = np.exp2(rows["count"] / -half_life)
 
-    def _write_there(self, rows: Any, each: int, half_life: float | None) -> None:
-        parts = rows.raw if isinstance(rows, Pending) else torch.from_numpy(running.to_fields(rows))
-        for part in parts:
-            batch = self.fields[running.BATCH, : self.channels]
-            batch[:5] = part[:5].to(batch.device)
-            batch[5] = each / len(parts) - part[0]
-            if half_life is not None:
-                self.fields[running.DECAY, : self.channels] = torch.exp2(part[0] / -half_life)
-            changed, _ = running.advance(torch.where, self.fields.__getitem__)
-            for field, values in changed.items():
-                self.fields[field] = values
+    def _fields_there(self, rows: Any, each: int) -> Tensor:
+        """Return a batch as fields, (6, C), where the book is; its pieces merged."""
+        if not isinstance(rows, Pending):
+            return torch.from_numpy(running.to_fields(rows)).to(self.fields.device)
+        pieces = [_with_omitted(piece.to(self.fields.device)) for piece in rows.raw]
+        merged = reduce(lambda a, b: torch.stack(_pair(*a, *b)), pieces)
+        merged[-1] = each - merged[0]
+        return merged
+
+    def _write_there(self, fields: Tensor, half_life: float | None) -> None:
+        self.fields[running.BATCH, : self.channels] = fields
+        if half_life is not None:
+            self.fields[running.DECAY, : self.channels] = torch.exp2(fields[0] / -half_life)
+
+    def _advance(self) -> None:
+        if isinstance(self.fields, np.ndarray):
+            _compiled()(self.fields)
+            return
+        changed, _ = running.advance(torch.where, self.fields.__getitem__)
+        for field, values in changed.items():
+            self.fields[field] = values
 
     def publish(self, statistics: Tensor) -> None:
         """Copy the total to a tensor, (6, C)."""
@@ -101,12 +112,11 @@ class Book:
         """Start from statistics, all of which are known elsewhere too."""
         tensor = self._tensor()
         tensor[running.TOTAL, : self.channels] = statistics.to(tensor.device)
-        self.forget_new()
-
-    def forget_new(self) -> None:
-        """Count what is there as known everywhere."""
-        empty = torch.from_numpy(running.start(self.channels, 0, 0)[running.NEW])
-        self._tensor()[running.NEW] = empty.to(self._tensor().device)
+        nothing = torch.from_numpy(running.start(self.channels, 0, 0)).to(tensor.device)
+        for place in (running.NEW, running.BATCH, slice(running.DECAY, running.DECAY + 1)):
+            tensor[place] = nothing[place]
+        # With a batch of nothing: what to normalize with is that of these statistics.
+        self._advance()
 
     def new(self) -> Partial:
         """Return what came since the last `adopt`, on the host."""
@@ -133,8 +143,16 @@ class Book:
         return torch.from_numpy(fields) if isinstance(fields, np.ndarray) else fields
 
 
+_pair = pair_formula(torch.where, mean_formula(torch.where))
+
+
+def _with_omitted(piece: Tensor) -> Tensor:
+    """Return count, mean, m2 and extremes with a field more."""
+    return torch.cat([piece, torch.zeros_like(piece[:1])])
+
+
 @cache
-def _advance() -> Any:
+def _compiled() -> Any:
     from streamnorm.kernels.compiled import advance
 
     return advance
