@@ -22,6 +22,7 @@ import torch
 
 import streamnorm as sn
 from benchmarks import gpu_report
+from streamnorm.nn import RunningNormalize
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "gpu_results"
@@ -232,8 +233,15 @@ def update_overhead(device, calls=200):
     ours = microseconds(lambda: accumulator.update(x))
     if device == "cuda":
         torch.cuda.synchronize()
+    module = RunningNormalize(16).to(device)
+    for _ in range(3):
+        module(x)
+    step = microseconds(lambda: module(x))
+    if device == "cuda":
+        torch.cuda.synchronize()
     return {
         "streamnorm": ours,
+        "RunningNormalize": step,
         "torch.var_mean": microseconds(lambda: torch.var_mean(x, 0)),
     }
 

@@ -101,10 +101,17 @@ class Layout:
 
     def flat_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return (outer, channel, inner) of an arranged array of this shape, or of a piece."""
-        outer = math.prod(shape[: self.outer])
-        inner = math.prod(shape[self.outer + self.kept :])
-        # One channel is one long run, whichever side of it the values lie.
-        return (1, 1, outer * inner) if self.channels == 1 else (outer, self.channels, inner)
+        return _flat_shape(shape, self.outer, self.kept, self.channels)
+
+
+@lru_cache(maxsize=1024)
+def _flat_shape(
+    shape: tuple[int, ...], axes: int, kept: int, channels: int
+) -> tuple[int, int, int]:
+    outer = math.prod(shape[:axes])
+    inner = math.prod(shape[axes + kept :])
+    # One channel is one long run, whichever side of it the values lie.
+    return (1, 1, outer * inner) if channels == 1 else (outer, channels, inner)
 
 
 @lru_cache(maxsize=256)

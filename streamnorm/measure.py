@@ -175,13 +175,11 @@ def _measure_on_device(
     tensor: Any, channel_axis: ChannelAxis, nan_policy: NanPolicy, mask: Any, exact: bool
 ) -> Measured:
     """Start the measuring of a tensor where it lies; wait for it only if NaN are refused."""
-    from streamnorm.kernels.device import measure_tensor
-
     check_dense(tensor)
     precision = precision_of_tensor(tensor)
     valid = None if mask is None else check_mask(mask, tensor)
     omit = nan_policy == "omit"
-    rows, layout = measure_tensor(tensor, channel_axis, precision, valid, exact=exact, omit=omit)
+    rows, layout = _device_kernel()(tensor, channel_axis, precision, valid, exact=exact, omit=omit)
     if nan_policy == "raise":
         rows = rows_of(rows)
         _refuse_nan(rows, exact)
@@ -201,6 +199,13 @@ def _exact_kernel() -> Callable[..., Exact]:
     from streamnorm.kernels.exact_cpu import measure_array_exactly
 
     return measure_array_exactly
+
+
+@cache
+def _device_kernel() -> Callable[..., tuple[Pending | Partial | Exact, Layout]]:
+    from streamnorm.kernels.device import measure_tensor
+
+    return measure_tensor
 
 
 def meta_of(channel_shape: tuple[int, ...]) -> Meta:

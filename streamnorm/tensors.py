@@ -1,6 +1,7 @@
 """torch tensors that do not lie in the memory of the host: which they are, and what may be read."""
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 from streamnorm.dtypes import Precision, precision_of
@@ -50,7 +51,12 @@ def precision_of_tensor(tensor: Any) -> Precision:
     TypeError
         For complex and other dtypes that hold no real numbers.
     """
-    return precision_of(str(tensor.dtype).removeprefix("torch."))
+    return _precision(tensor.dtype)
+
+
+@lru_cache
+def _precision(dtype: Any) -> Precision:
+    return precision_of(str(dtype).removeprefix("torch."))
 
 
 def check_mask(mask: Any, tensor: Any) -> Any:

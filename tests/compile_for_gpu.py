@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from streamnorm.dtypes import precision_of
-from streamnorm.kernels import triton_launch
+from streamnorm.kernels import triton_launch, triton_running
 
 SHAPES = {
     "runs": (256, 3, 50176),
@@ -60,6 +60,7 @@ class Recorder:
 
     def __init__(self, kernel, calls):
         self.kernel, self.calls = kernel, calls
+        self.__name__, self.arg_names = kernel.__name__, kernel.arg_names
 
     def __getitem__(self, grid):
         return lambda *args, **kwargs: self.calls.append((self.kernel, args, kwargs))
@@ -74,9 +75,22 @@ def started(dtype, shape, *, masked=False, omit=False, exact=False):
         setattr(triton_launch, name, Recorder(kernel, calls))
     x = torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
     valid = torch.empty(shape, dtype=torch.bool, device="meta") if masked else None
+    triton_launch._plan_for.cache_clear()
     triton_launch.launch(x, valid, precision_of(dtype), exact=exact, omit=omit)
     for name, kernel in kernels.items():
         setattr(triton_launch, name, kernel)
+    return calls
+
+
+def running():
+    """Return the kernel of a step of running moments as it would have been started."""
+    start = triton_running._start(24, 17, 32)
+    calls, sizes = [], ((23, 24), (5, 17), (6, 17), (3, 17))
+    tensors = [torch.empty(size, dtype=torch.float64, device="meta") for size in sizes]
+    tensors[-1] = tensors[-1].float()
+    Recorder(start.kernel, calls)[(1,)](
+        *tensors, **start.given, num_warps=4, enable_fp_fusion=False
+    )
     return calls
 
 
@@ -90,7 +104,7 @@ def compiled(kernel, args, kwargs, capability):
         if isinstance(value, torch.Tensor):
             signature[name] = POINTERS[value.dtype]
             attributes[at,] = [["tt.divisibility", 16]]
-        elif name in kwargs or value == 1:
+        elif kernel.params[at].is_constexpr or value == 1:
             signature[name], constants[name] = "constexpr", value
         else:
             signature[name] = "i32" if abs(value) < 2**31 else "i64"
@@ -102,8 +116,12 @@ def compiled(kernel, args, kwargs, capability):
 
 def main(capabilities):
     """Compile every case for one of the architectures, in turn."""
-    for (dtype, shape, more), capability in zip(CASES, cycle(capabilities), strict=False):
-        for kernel, args, kwargs in started(dtype, SHAPES[shape], **more):
+    step = ("step", "running", {})
+    for (dtype, shape, more), capability in zip(
+        [step, step, *CASES], cycle(capabilities), strict=False
+    ):
+        calls = running() if dtype == "step" else started(dtype, SHAPES[shape], **more)
+        for kernel, args, kwargs in calls:
             made = compiled(kernel, args, dict(kwargs), capability)
             atomics = re.findall(r"\b(?:atom|red)\.[\w.]+", made.asm["ptx"])
             row = {
@@ -112,7 +130,7 @@ def main(capabilities):
                 "capability": capability,
                 "bytes": len(made.asm["cubin"]),
                 "flushes": ".ftz" in made.asm["ptx"],
-                "wide loads": "ld.global.v4" in made.asm["ptx"],
+                "wide loads": bool(re.search(r"ld\.global\.v[24]\.", made.asm["ptx"])),
                 "atomics": len(atomics),
                 "float atomics": sum(".f" in name for name in atomics),
             }

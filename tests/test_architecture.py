@@ -44,6 +44,7 @@ ROOMS = (
     ("kernels.torch_rounded", "kernels.torch_exact", "kernels.triton_tiles"),
     ("kernels.triton_floats", "kernels.triton_integers", "kernels.triton_exact"),
     ("kernels.triton_launch",),
+    ("kernels.triton_running",),
     ("kernels.device",),
     ("measure", "stacks"),
     ("accumulator",),

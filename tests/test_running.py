@@ -3,6 +3,7 @@
 import copy
 import math
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -274,6 +275,36 @@ def test_other_channels_and_bad_options_are_refused():
         nn.RunningNormalize(3, nan_policy="drop")
 
 
+@pytest.mark.parametrize("options", [{}, {"until": 70}, {"half_life": 30.0}], ids=str)
+@pytest.mark.parametrize("policy", ["omit", "raise"])
+def test_a_book_on_a_device_learns_what_one_on_the_host_learns(policy, options):
+    """With tensors of the host, which come as rows, and with pieces."""
+    here, there = (nn.RunningNormalize(3, nan_policy=policy, **options) for _ in range(2))
+    there._book.fields = torch.from_numpy(there._book.fields)
+    for batch in batches(12):
+        torch.testing.assert_close(there(batch), here(batch), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(there.statistics, here.statistics, rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_in_pieces_counts_as_one():
+    from devices import measured_by
+
+    from streamnorm.kernels import device
+
+    x = torch.from_numpy(np.random.default_rng(0).normal(50, 9, (1000, 1)))
+    x[3] = torch.nan
+    for options in ({"until": 250}, {"half_life": 100.0}):
+        here, there = (nn.RunningNormalize(1, nan_policy="omit", **options) for _ in range(2))
+        there._book.fields = torch.from_numpy(there._book.fields)
+        here(x)
+        with (
+            measured_by("plain torch"),
+            mock.patch.object(type(device.plain), "most_values", 200),
+        ):
+            there(x)
+        torch.testing.assert_close(there.statistics, here.statistics, rtol=1e-12, atol=1e-12)
+
+
 def test_a_batch_without_values_changes_nothing():
     module = trained(batches(2))
     before = module.moments
@@ -341,6 +372,33 @@ def random_book(rng, channels=16):
         book[place] = rows()
     book[running.DECAY] = rng.choice([1.0, 0.5])
     return book
+
+
+@pytest.mark.triton
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=15)
+def test_a_step_in_one_kernel_has_the_bits_of_numpy(seed):
+    launch = pytest.importorskip("streamnorm.kernels.triton_running")
+    book = random_book(np.random.default_rng(seed))
+    # What kernels for devices measure has no field for what is omitted.
+    each = 60
+    book[running.BATCH.stop - 1] = each - book[running.BATCH.start]
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    there, statistics = torch.from_numpy(book.copy()).to(place), torch.zeros(6, 16).double()
+    statistics = statistics.to(place)
+    batch = there[running.BATCH][:5].clone()
+    with np.errstate(all="ignore"):
+        made = launch.step(there, batch, each, statistics).cpu().numpy()
+        changed, _ = running.advance(np.where, lambda field: book[field])
+    for field, values in changed.items():
+        assert np.array_equal(values, there[field].cpu().numpy(), equal_nan=True), field
+    center, variance = changed[running.CENTER], changed[running.VARIANCE]
+    assert np.array_equal(statistics.cpu().numpy(), there[:6].cpu().numpy(), equal_nan=True)
+    with np.errstate(all="ignore"):
+        head = center.astype(np.float32)
+        assert np.array_equal(made[0], head, equal_nan=True)
+        assert np.array_equal(made[1], (center - head).astype(np.float32), equal_nan=True)
+        np.testing.assert_allclose(made[2], np.sqrt(variance).astype(np.float32), rtol=1e-7)
 
 
 @given(seed=st.integers(0, 10_000))

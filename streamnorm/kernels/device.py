@@ -19,7 +19,7 @@ from streamnorm.arrays import Array, as_array
 from streamnorm.dtypes import Precision
 from streamnorm.kernels import raw, torch_exact, torch_rounded
 from streamnorm.layout import ChannelAxis, Layout, pieces_of
-from streamnorm.pending import Pending
+from streamnorm.pending import Pending, current_stream
 
 __all__ = ["Kernels", "measure_tensor", "plain", "triton_kernels"]
 
@@ -80,19 +80,20 @@ def measure_tensor(
         The latter where nothing has to be waited for: an empty tensor, a device without float64.
     Layout
     """
-    tensor = tensor.detach().resolve_neg()
+    if tensor.requires_grad or tensor.is_neg():
+        tensor = tensor.detach().resolve_neg()
     layout = Layout.of_strides(tuple(tensor.shape), tensor.stride(), channel_axis)
     if tensor.numel() == 0:
         return (limbs.empty if exact else partial.empty)(layout.channels), layout
-    arranged = tensor.permute(layout.axes)
+    arranged = tensor if layout.in_order else tensor.permute(layout.axes)
     mask = None if valid is None else valid.permute(layout.axes)
     kernels = _kernels_for(tensor.device)
     if kernels is None:
         return _by_the_host(arranged, mask, layout, exact=exact, omit=omit), layout
     numbers = _measured(kernels, arranged, mask, layout, precision, exact=exact, omit=omit)
     each = tensor.numel() // layout.channels
-    decode = raw.decoder(precision, each, exact=exact, omit=omit)
-    stream = torch.cuda.current_stream(tensor.device) if tensor.is_cuda else None
+    decode = raw.decoder(precision.name, each, exact, omit)
+    stream = current_stream(tensor.device.index) if tensor.is_cuda else None
     return Pending(numbers, layout.channels, decode, stream), layout
 
 
@@ -117,6 +118,11 @@ def _measured(
     kernels: Kernels, arranged: Tensor, mask: Tensor | None, layout: Layout,
     precision: Precision, *, exact: bool, omit: bool,
 ) -> Tensor:  # fmt: skip
+    if mask is None and arranged.numel() <= kernels.most_values:
+        whole = arranged.contiguous().view(layout.flat_shape(tuple(arranged.shape)))
+        numbers = kernels(whole, None, precision, exact=exact, omit=omit)
+        if numbers is not None:
+            return numbers
     taken: list[Tensor] = []
     for x, valid in _blocks(arranged, mask, layout, kernels.most_values):
         numbers = kernels(x, valid, precision, exact=exact, omit=omit)
@@ -130,14 +136,13 @@ def _blocks(
     arranged: Tensor, mask: Tensor | None, layout: Layout, most: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield contiguous pieces of shape (O, C, I), copied only where they do not lie so."""
-    shape = tuple(arranged.shape)
-    pieces = pieces_of(shape, layout.outer, layout.kept, most)
-    for piece in pieces:
-        x = arranged if len(pieces) == 1 else arranged[piece]
+    for piece in pieces_of(tuple(arranged.shape), layout.outer, layout.kept, most):
+        whole = arranged.numel() <= most
+        x = arranged if whole else arranged[piece]
         flat = layout.flat_shape(tuple(x.shape))
         kept = None
         if mask is not None:
-            kept = (mask if len(pieces) == 1 else mask[piece]).contiguous().view(flat)
+            kept = (mask if whole else mask[piece]).contiguous().view(flat)
         yield x.contiguous().view(flat), kept
 
 

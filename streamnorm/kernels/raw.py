@@ -13,7 +13,7 @@ left up to the top of an integer's range, or of the negated float.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from streamnorm import limbs
 from streamnorm import partial as rounded
 from streamnorm.arrays import Array
-from streamnorm.dtypes import Precision
+from streamnorm.dtypes import Precision, precision_of
 from streamnorm.limbs import NARROW, WIDE, Exact
 from streamnorm.partial import Partial
 
@@ -46,10 +46,10 @@ _WORDS = {name: NARROW.dtype.fields[name][1] // 8 for name in NARROW.dtype.names
 _SIGN = 1 << 63
 
 
-def decoder(
-    precision: Precision, each: int, *, exact: bool, omit: bool
-) -> Callable[[Array], Array]:
+@lru_cache(maxsize=1024)
+def decoder(dtype: str, each: int, exact: bool, omit: bool) -> Callable[[Array], Array]:
     """Return what makes rows of the numbers of a batch with `each` values a channel."""
+    precision = precision_of(dtype)
     if not exact:
         return partial(_moments, precision, each)
     return partial(_exact, precision, each, omit)

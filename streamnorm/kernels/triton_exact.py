@@ -17,7 +17,10 @@ from streamnorm.kernels.triton_tiles import (
     LANES,
     channels_of,
     checked_from,
+    lanes_of,
     load,
+    load_four,
+    number,
     values_of,
 )
 from streamnorm.limbs import COUNTS, LIMB_BITS, NARROW
@@ -53,24 +56,35 @@ def _survey(
     n = tl.zeros((R, W), tl.int32)
     lo = tl.full((R, W), float("inf"), tl.float32)
     hi = tl.full((R, W), float("-inf"), tl.float32)
-    checked = checked_from(first, last, used, size, KIND, EVEN, R)
-    for start in range(first, checked, R):
-        value, keep = load(
-            x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, STORED, MASKED, False, R, W,
-        )  # fmt: skip
-        n, lo, hi = _survey_tile(value, keep, n, lo, hi, MASKED)
+    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
+    if checked > first:
+        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
+            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
+        )
+        for start in range(first, checked, 4 * R):
+            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
+            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
+                x, valid, ahead, last, block, channels, inner, per, used, size,
+                KIND, MASKED, R, W,
+            )  # fmt: skip
+            n, lo, hi = _survey_tile(raw0, keep0, n, lo, hi, STORED, MASKED)
+            n, lo, hi = _survey_tile(raw1, keep1, n, lo, hi, STORED, MASKED)
+            n, lo, hi = _survey_tile(raw2, keep2, n, lo, hi, STORED, MASKED)
+            n, lo, hi = _survey_tile(raw3, keep3, n, lo, hi, STORED, MASKED)
+            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
+            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
     for start in range(checked, last, R):
-        value, keep = load(
+        raw, keep = load(
             x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, STORED, MASKED, True, R, W,
+            KIND, MASKED, True, R, W,
         )  # fmt: skip
-        n, lo, hi = _survey_tile(value, keep, n, lo, hi, MASKED)
+        n, lo, hi = _survey_tile(raw, keep, n, lo, hi, STORED, MASKED)
     return n, lo, hi
 
 
 @triton.jit
-def _survey_tile(value, keep, n, lo, hi, MASKED: tl.constexpr):
+def _survey_tile(raw, keep, n, lo, hi, STORED: tl.constexpr, MASKED: tl.constexpr):
+    value = number(raw, STORED)
     if MASKED:
         n += keep.to(tl.int32)
     lo = tl.minimum(lo, tl.where(keep, value, float("inf")), propagate_nan=ALL)
@@ -89,10 +103,11 @@ def _survey_odd(
     lo = tl.full((R, W), float("inf"), tl.float32)
     hi = tl.full((R, W), float("-inf"), tl.float32)
     for start in range(first, last, R):
-        value, keep = load(
+        raw, keep = load(
             x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, STORED, MASKED, True, R, W,
+            KIND, MASKED, True, R, W,
         )  # fmt: skip
+        value = number(raw, STORED)
         finite = keep & (value - value == 0.0)
         sort = tl.where(value == float("inf"), _PLUS, tl.where(value < 0.0, _MINUS, 1))
         odd += tl.where(keep & (finite == 0), sort, 0)
@@ -102,9 +117,8 @@ def _survey_odd(
 
 
 @triton.jit
-def _add_tile(
-    value, keep, lowest, above, scale, s, q, rest, largest,
-):  # fmt: skip
+def _add_tile(raw, keep, lowest, above, scale, s, q, rest, largest, STORED: tl.constexpr):
+    value = number(raw, STORED)
     magnitude = value.to(tl.int32, bitcast=True) & _MAGNITUDE
     keep = keep & (magnitude < above)
     inside = keep & (magnitude >= lowest)
@@ -125,19 +139,39 @@ def _add_window(
     q = tl.full((R, W), _START, tl.float64)
     rest = tl.zeros((R, W), tl.float64)
     largest = tl.zeros((R, W), tl.int32)
-    checked = checked_from(first, last, used, size, KIND, EVEN, R)
-    for start in range(first, checked, R):
-        value, keep = load(
-            x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, STORED, MASKED, False, R, W,
-        )  # fmt: skip
-        s, q, rest, largest = _add_tile(value, keep, lowest, above, scale, s, q, rest, largest)
+    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
+    if checked > first:
+        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
+            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
+        )
+        for start in range(first, checked, 4 * R):
+            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
+            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
+                x, valid, ahead, last, block, channels, inner, per, used, size,
+                KIND, MASKED, R, W,
+            )  # fmt: skip
+            s, q, rest, largest = _add_tile(
+                raw0, keep0, lowest, above, scale, s, q, rest, largest, STORED
+            )
+            s, q, rest, largest = _add_tile(
+                raw1, keep1, lowest, above, scale, s, q, rest, largest, STORED
+            )
+            s, q, rest, largest = _add_tile(
+                raw2, keep2, lowest, above, scale, s, q, rest, largest, STORED
+            )
+            s, q, rest, largest = _add_tile(
+                raw3, keep3, lowest, above, scale, s, q, rest, largest, STORED
+            )
+            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
+            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
     for start in range(checked, last, R):
-        value, keep = load(
+        raw, keep = load(
             x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, STORED, MASKED, True, R, W,
+            KIND, MASKED, True, R, W,
         )  # fmt: skip
-        s, q, rest, largest = _add_tile(value, keep, lowest, above, scale, s, q, rest, largest)
+        s, q, rest, largest = _add_tile(
+            raw, keep, lowest, above, scale, s, q, rest, largest, STORED
+        )
     return (
         tl.sum((s * 2.0**-_UNIT).to(tl.int64), 0),
         tl.sum(((q - _START) * 2.0**-_SQUARE_UNIT).to(tl.int64), 0),
@@ -202,17 +236,18 @@ def sum_floats(
     chunk = tl.program_id(0) // blocks
     first = chunk * each
     last = tl.minimum(first + each, total)
-    channel = tl.sum(channels_of(channels, inner, used, KIND, W), 0)
-    lane = block * W + tl.arange(0, W)
-    mine = channel >= 0
     if KIND == LANES:
-        mine = lane < used
-    own = out + (lane // inner).to(tl.int64) * _WORDS
+        channel, _, mine = lanes_of(block, chunk, channels, inner, used, W)
+        own = out + channel.to(tl.int64) * _WORDS
+    else:
+        channel = channels_of(channels, inner, used, KIND, W)
+        mine = channel >= 0
+        own = out
     n, places_lo, places_hi = _survey(
         x, valid, first, last, block, channels, inner, per, used, size,
         KIND, STORED, MASKED, EVEN, R, W,
     )  # fmt: skip
-    every = values_of(first, last, channels, inner, per, used, size, KIND, W)
+    every = values_of(first, last, block, channels, inner, per, used, size, KIND, W)
     count = tl.sum(n, 0).to(tl.int64)
     # Where no value counts both are infinite, which is odd as well.
     finite = (

@@ -10,11 +10,12 @@ import triton.language as tl
 
 from streamnorm.kernels.triton_tiles import (
     ALL,
-    LANES,
     RUNS,
-    channels_of,
     checked_from,
+    lanes_of,
     load,
+    load_four,
+    number,
     values_of,
 )
 
@@ -23,10 +24,11 @@ __all__ = ["measure_floats", "merge_partials"]
 # Squares of what is scaled down so do not overflow; a power of two changes no digit.
 _DOWN = tl.constexpr(2.0**-600)
 _UP = tl.constexpr(2.0**600)
+_TOP = tl.constexpr(1e290)
 _FAR = tl.constexpr(16.0)
 """Rows are read again where the mean is more than four standard deviations from the shift."""
-_MOST_READS = tl.constexpr(4)
-"""The first tile, for a shift; all rows; all again, scaled down; and again around their mean."""
+_MOST_READS = tl.constexpr(3)
+"""All rows around the first tile's mean; all again, scaled down; and again around their mean."""
 
 
 @triton.constexpr_function
@@ -47,12 +49,9 @@ def _columns(n, s1, s2, lo, hi):
 
 
 @triton.jit
-def _all(n, s1, s2, lo, hi, mine):
-    """Put together all places that are `mine`."""
-    n, s1, s2, least, most = _columns(
-        tl.where(mine, n, 0), tl.where(mine, s1, 0.0), tl.where(mine, s2, 0.0),
-        tl.where(mine, lo, float("inf")), tl.where(mine, hi, float("-inf")),
-    )  # fmt: skip
+def _all(n, s1, s2, lo, hi):
+    """Put together all places of a tile."""
+    n, s1, s2, least, most = _columns(n, s1, s2, lo, hi)
     odd = tl.max((least != least).to(tl.int32), 0) > 0
     least = tl.min(tl.where(least == least, least, float("inf")), 0)
     most = tl.max(tl.where(most == most, most, float("-inf")), 0)
@@ -67,24 +66,19 @@ def _finite(x):
 
 
 @triton.jit
-def _add_tile(
-    x, valid, start, last, block, channels, inner, per, used, size, shift, scale,
-    n, s1, s2, lo, hi,
-    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr, OMIT: tl.constexpr,
-    CHECKED: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
+def _add(
+    raw, keep, shift, scale, n, s1, s2, lo, hi,
+    STORED: tl.constexpr, COUNTED: tl.constexpr, OMIT: tl.constexpr,
 ):  # fmt: skip
     """Add a tile to the sums of its places: deviations, their squares, extremes."""
-    value, keep = load(
-        x, valid, start, last, block, channels, inner, per, used, size,
-        KIND, STORED, MASKED, CHECKED, R, W,
-    )  # fmt: skip
+    value = number(raw, STORED)
     if OMIT:
         keep = keep & (value == value)
     deviation = value.to(tl.float64)
     if STORED == "float64":
         deviation = deviation * scale
     deviation = tl.where(keep, deviation - shift, 0.0)
-    if MASKED or OMIT:
+    if COUNTED:
         n += keep.to(tl.int32)
     s1 += deviation
     s2 = tl.fma(deviation, deviation, s2)
@@ -101,22 +95,44 @@ def _gather(
 ):  # fmt: skip
     """Sum every place of the tiles by itself; counts only where not all values count."""
     kind: tl.constexpr = _kind(STORED)
+    counted: tl.constexpr = MASKED or OMIT
     n = tl.zeros((R, W), tl.int32)
     s1 = tl.zeros((R, W), tl.float64)
     s2 = tl.zeros((R, W), tl.float64)
     lo = tl.full((R, W), float("inf"), kind)
     hi = tl.full((R, W), float("-inf"), kind)
-    checked = checked_from(first, last, used, size, KIND, EVEN, R)
-    for start in range(first, checked, R):
-        n, s1, s2, lo, hi = _add_tile(
-            x, valid, start, last, block, channels, inner, per, used, size, shift, scale,
-            n, s1, s2, lo, hi, KIND, STORED, MASKED, OMIT, False, R, W,
-        )  # fmt: skip
+    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
+    if checked > first:
+        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
+            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
+        )
+        for start in range(first, checked, 4 * R):
+            # The next ones are under way while these are added; the last ones are loaded twice.
+            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
+            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
+                x, valid, ahead, last, block, channels, inner, per, used, size,
+                KIND, MASKED, R, W,
+            )  # fmt: skip
+            n, s1, s2, lo, hi = _add(
+                raw0, keep0, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
+            )
+            n, s1, s2, lo, hi = _add(
+                raw1, keep1, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
+            )
+            n, s1, s2, lo, hi = _add(
+                raw2, keep2, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
+            )
+            n, s1, s2, lo, hi = _add(
+                raw3, keep3, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
+            )
+            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
+            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
     for start in range(checked, last, R):
-        n, s1, s2, lo, hi = _add_tile(
-            x, valid, start, last, block, channels, inner, per, used, size, shift, scale,
-            n, s1, s2, lo, hi, KIND, STORED, MASKED, OMIT, True, R, W,
+        raw, keep = load(
+            x, valid, start, last, block, channels, inner, per, used, size,
+            KIND, MASKED, True, R, W,
         )  # fmt: skip
+        n, s1, s2, lo, hi = _add(raw, keep, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT)
     return n, s1, s2, lo, hi
 
 
@@ -160,12 +176,38 @@ def _finish(out, at, room, stride, n, s1, s2, lo, hi, shift, scale):
 
 
 @triton.jit
+def _guess(
+    x, valid, first, last, block, channels, inner, per, used, size,
+    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr,
+    R: tl.constexpr, W: tl.constexpr,
+):  # fmt: skip
+    """Return the mean of the finite values of the first tile, of a program or of every lane."""
+    raw, keep = load(
+        x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, True, R, W
+    )
+    value = number(raw, STORED)
+    keep = keep & (value - value == 0.0)
+    total = tl.sum(tl.where(keep, value, 0.0).to(tl.float64), 0)
+    count = tl.sum(keep.to(tl.int32), 0)
+    if KIND == RUNS:
+        total = tl.sum(total, 0)
+        count = tl.sum(count, 0)
+    mean = total / tl.where(count > 0, count, 1).to(tl.float64)
+    mean = tl.where(_finite(mean), mean, 0.0)
+    if KIND == RUNS:
+        shift = mean
+    else:
+        shift = mean[None, :]
+    return shift
+
+
+@triton.jit
 def measure_floats(
     x, valid, out, channels, inner, blocks, per, used, total, each, size, parts,
     KIND: tl.constexpr, CHANNELS: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr,
-    OMIT: tl.constexpr, EVEN: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
+    EVEN: tl.constexpr, R: tl.constexpr, W: tl.constexpr, OMIT: tl.constexpr,
 ):  # fmt: skip
-    """Measure the rows of one program; its `CHANNELS`, or every lane, to a partial result each.
+    """Measure the rows of one program: its channel, or every lane, to a partial result.
 
     Gives float64 (5, C, parts): count, mean, m2, minimum and maximum.
     """
@@ -174,75 +216,64 @@ def measure_floats(
     first = chunk * each
     last = tl.minimum(first + each, total)
     stride = tl.cast(channels, tl.int64) * parts
+    shift = _guess(
+        x, valid, first, last, block, channels, inner, per, used, size,
+        KIND, STORED, MASKED, R, W,
+    )  # fmt: skip
     if KIND == RUNS:
-        shift = 0.0 * first
         at = block.to(tl.int64) * parts + chunk
+        room = True
     else:
-        shift = tl.zeros((1, W), tl.float64)
-    shift = shift.to(tl.float64)
-    scale = 1.0 + 0.0 * shift
-    channel = channels_of(channels, inner, used, KIND, W)
+        channel, part, room = lanes_of(block, chunk, channels, inner, used, W)
+        at = channel.to(tl.int64) * parts + part
+    scale = tl.zeros_like(shift) + 1.0
     reads = 0
     again = 1
     while again == 1:
-        # The first tile alone gives a shift; then all rows; and again if that was far off.
-        stop = tl.where(reads == 0, tl.minimum(first + R, last), last)
         n, s1, s2, lo, hi = _gather(
-            x, valid, first, stop, block, channels, inner, per, used, size, shift, scale,
+            x, valid, first, last, block, channels, inner, per, used, size, shift, scale,
             KIND, STORED, MASKED, OMIT, EVEN, R, W,
         )  # fmt: skip
-        new_scale = scale
-        every = values_of(first, stop, channels, inner, per, used, size, KIND, W).to(tl.float64)
         if KIND == RUNS:
-            n, s1, s2, lo, hi = _all(n, s1, s2, lo, hi, True)
-            if not (MASKED or OMIT):
-                n = every
-            shift, new_scale, wrong = _finish(
-                out, at, True, stride, n, s1, s2, lo, hi, shift, scale
-            )
-        elif KIND == LANES:
-            lane = block * W + tl.arange(0, W)
-            sub = (lane // inner).to(tl.int64) * parts + chunk * inner + lane % inner
-            n, s1, s2, lo, hi = _columns(n, s1, s2, lo, hi)
-            if not (MASKED or OMIT):
-                n = tl.where(lane < used, every, 0.0)
-            better, smaller, odd = _finish(
-                out, sub, lane < used, stride, n, s1, s2, lo, hi,
-                tl.max(shift, 0), tl.max(scale, 0),
-            )  # fmt: skip
-            shift, new_scale, wrong = better[None, :], smaller[None, :], tl.max(odd, 0)
+            n, s1, s2, lo, hi = _all(n, s1, s2, lo, hi)
+            own_shift, own_scale = shift, scale
         else:
-            wrong = 0
-            before = shift
-            for c in tl.static_range(CHANNELS):
-                mine = channel == c
-                own_n, own_s1, own_s2, own_lo, own_hi = _all(n, s1, s2, lo, hi, mine)
-                if not (MASKED or OMIT):
-                    own_n = every
-                better, smaller, odd = _finish(
-                    out, c * parts + chunk, True, stride, own_n, own_s1, own_s2, own_lo, own_hi,
-                    tl.max(tl.max(tl.where(mine, before, float("-inf")), 1), 0),
-                    tl.max(tl.max(tl.where(mine, scale, 0.0), 1), 0),
-                )  # fmt: skip
-                shift = tl.where(mine, better, shift)
-                new_scale = tl.where(mine, smaller, new_scale)
-                wrong = tl.maximum(wrong, odd)
-        if STORED == "float64":
-            scale = new_scale
-        again = ((reads == 0) | ((wrong > 0) & (reads + 1 < _MOST_READS))).to(tl.int32)
+            n, s1, s2, lo, hi = _columns(n, s1, s2, lo, hi)
+            own_shift, own_scale = tl.max(shift, 0), tl.max(scale, 0)
+        if not (MASKED or OMIT):
+            n = values_of(first, last, block, channels, inner, per, used, size, KIND, W).to(
+                tl.float64
+            )
+        better, smaller, odd = _finish(
+            out, at, room, stride, n, s1, s2, lo, hi, own_shift, own_scale
+        )
+        if KIND == RUNS:
+            wrong = odd
+            shift = better
+            if STORED == "float64":
+                scale = smaller
+        else:
+            wrong = tl.max(odd, 0)
+            shift = better[None, :]
+            if STORED == "float64":
+                scale = smaller[None, :]
+        again = ((wrong > 0) & (reads + 1 < _MOST_READS)).to(tl.int32)
         reads += 1
 
 
 @triton.jit
-def merge_partials(parts_of, out, channels, parts, B: tl.constexpr):
-    r"""Merge the partial results of one channel.
+def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexpr):
+    r"""Merge a share of the partial results of one channel, one of so many groups.
 
     With weights :math:`w_p = n_p / n` the mean is :math:`\bar x = \sum w_p \bar x_p`, corrected
     once by the same sum over :math:`\bar x_p - \bar x`, and
     :math:`M_2 = \sum M_{2p} + \sum n_p (\bar x_p - \bar x)^2`: the sum of squares within and
     between parts, of which Chan, Golub & LeVeque (1983) eq. 2.1 is the case of two.
     """
-    c = tl.program_id(0).to(tl.int64)
+    c = (tl.program_id(0) // groups).to(tl.int64)
+    group = tl.program_id(0) % groups
+    begin = group * share
+    end = tl.minimum(begin + share, parts)
     stride = tl.cast(channels, tl.int64) * parts
     own = parts_of + c * parts
     count = 0.0 * c.to(tl.float64)
@@ -251,9 +282,9 @@ def merge_partials(parts_of, out, channels, parts, B: tl.constexpr):
     odd = count
     special = count
     specials = count
-    for start in range(0, parts, B):
+    for start in range(begin, end, B):
         at = start + tl.arange(0, B)
-        n = tl.load(own + at, mask=at < parts, other=0.0)
+        n = tl.load(own + at, mask=at < end, other=0.0)
         some = n > 0
         mean = tl.load(own + stride + at, mask=some, other=0.0)
         lo = tl.load(own + 3 * stride + at, mask=some, other=float("inf"))
@@ -266,20 +297,27 @@ def merge_partials(parts_of, out, channels, parts, B: tl.constexpr):
         special += tl.sum(tl.where(infinite, mean, 0.0), 0)
         specials += tl.sum(infinite.to(tl.float64), 0)
     divisor = tl.where(count > 0, count, 1.0)
+    # Near the top a sum, or a difference, of means may overflow; near the bottom halves and
+    # weights lose digits.
+    large = (tl.abs(least) > _TOP) | (tl.abs(most) > _TOP)
+    half = tl.where(large, 0.5, 1.0)
+    unit = tl.where(large, divisor, 1.0)
     center = 0.0 * divisor
     for _ in tl.static_range(2):
         moved = 0.0 * divisor
-        for start in range(0, parts, B):
+        for start in range(begin, end, B):
             at = start + tl.arange(0, B)
-            n = tl.load(own + at, mask=at < parts, other=0.0)
+            n = tl.load(own + at, mask=at < end, other=0.0)
             mean = tl.load(own + stride + at, mask=n > 0, other=0.0)
-            # Half as large: the difference of two means, not of their halves, may overflow.
-            moved += tl.sum(tl.where(n > 0, (mean * 0.5 - center * 0.5) * (n / divisor), 0.0), 0)
-        center = tl.minimum(tl.maximum(center + moved + moved, least), most)
+            delta = mean * half - center * half
+            moved += tl.sum(tl.where(n > 0, delta * (n / unit), 0.0), 0)
+        moved = moved / (divisor / unit)
+        moved = tl.where(large, moved + moved, moved)
+        center = tl.minimum(tl.maximum(center + moved, least), most)
     m2 = 0.0 * divisor
-    for start in range(0, parts, B):
+    for start in range(begin, end, B):
         at = start + tl.arange(0, B)
-        n = tl.load(own + at, mask=at < parts, other=0.0)
+        n = tl.load(own + at, mask=at < end, other=0.0)
         mean = tl.load(own + stride + at, mask=n > 0, other=0.0)
         within = tl.load(own + 2 * stride + at, mask=n > 0, other=0.0)
         delta = tl.where(n > 0, mean - center, 0.0)
@@ -288,8 +326,10 @@ def merge_partials(parts_of, out, channels, parts, B: tl.constexpr):
     mean = tl.where(specials > 0, special, center)
     m2 = tl.where(specials > 0, float("nan"), tl.where(least == most, 0.0, m2))
     unknown = (odd > 0) | (count == 0)
-    tl.store(out + c, count)
-    tl.store(out + channels + c, tl.where(some, mean + 0.0, float("nan")))
-    tl.store(out + 2 * channels + c, tl.where(some, m2, 0.0))
-    tl.store(out + 3 * channels + c, tl.where(unknown, float("nan"), least + 0.0))
-    tl.store(out + 4 * channels + c, tl.where(unknown, float("nan"), most + 0.0))
+    to = out + c * groups + group
+    step = tl.cast(channels, tl.int64) * groups
+    tl.store(to, count)
+    tl.store(to + step, tl.where(some, mean + 0.0, float("nan")))
+    tl.store(to + 2 * step, tl.where(some, m2, 0.0))
+    tl.store(to + 3 * step, tl.where(unknown, float("nan"), least + 0.0))
+    tl.store(to + 4 * step, tl.where(unknown, float("nan"), most + 0.0))

@@ -3,7 +3,15 @@
 import triton
 import triton.language as tl
 
-from streamnorm.kernels.triton_tiles import LANES, channels_of, checked_from, load, values_of
+from streamnorm.kernels.triton_tiles import (
+    LANES,
+    channels_of,
+    checked_from,
+    lanes_of,
+    load,
+    load_four,
+    values_of,
+)
 
 __all__ = ["sum_integers"]
 
@@ -25,16 +33,11 @@ def _add(out, at, room, stride, n, low, high, total, squares, squares_up, UP: tl
 
 @triton.jit
 def _add_tile(
-    x, valid, start, last, block, channels, inner, per, used, size, n, s, q, q_up, lo, hi,
-    KIND: tl.constexpr, MASKED: tl.constexpr, CHECKED: tl.constexpr,
-    LEAST: tl.constexpr, MOST: tl.constexpr, BITS: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
+    raw, keep, n, s, q, q_up, lo, hi,
+    MASKED: tl.constexpr, LEAST: tl.constexpr, MOST: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     """Add a tile to the sums of its places."""
-    value, keep = load(
-        x, valid, start, last, block, channels, inner, per, used, size,
-        KIND, "integer", MASKED, CHECKED, R, W,
-    )  # fmt: skip
-    value = value.to(s.dtype)
+    value = raw.to(s.dtype)
     lo = tl.minimum(lo, tl.where(keep, value, MOST))
     hi = tl.maximum(hi, tl.where(keep, value, LEAST))
     if MASKED:
@@ -74,23 +77,46 @@ def sum_integers(
     q_up = tl.zeros((R, W), square)
     lo = tl.full((R, W), MOST, kind)
     hi = tl.full((R, W), LEAST, kind)
-    checked = checked_from(first, last, used, size, KIND, EVEN, R)
-    for start in range(first, checked, R):
-        n, s, q, q_up, lo, hi = _add_tile(
-            x, valid, start, last, block, channels, inner, per, used, size, n, s, q, q_up, lo, hi,
-            KIND, MASKED, False, LEAST, MOST, BITS, R, W,
-        )  # fmt: skip
+    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
+    if checked > first:
+        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
+            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
+        )
+        for start in range(first, checked, 4 * R):
+            # The next ones are under way while these are added; the last ones are loaded twice.
+            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
+            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
+                x, valid, ahead, last, block, channels, inner, per, used, size,
+                KIND, MASKED, R, W,
+            )  # fmt: skip
+            n, s, q, q_up, lo, hi = _add_tile(
+                raw0, keep0, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
+            )
+            n, s, q, q_up, lo, hi = _add_tile(
+                raw1, keep1, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
+            )
+            n, s, q, q_up, lo, hi = _add_tile(
+                raw2, keep2, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
+            )
+            n, s, q, q_up, lo, hi = _add_tile(
+                raw3, keep3, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
+            )
+            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
+            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
     for start in range(checked, last, R):
-        n, s, q, q_up, lo, hi = _add_tile(
-            x, valid, start, last, block, channels, inner, per, used, size, n, s, q, q_up, lo, hi,
-            KIND, MASKED, True, LEAST, MOST, BITS, R, W,
+        raw, keep = load(
+            x, valid, start, last, block, channels, inner, per, used, size,
+            KIND, MASKED, True, R, W,
         )  # fmt: skip
+        n, s, q, q_up, lo, hi = _add_tile(
+            raw, keep, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
+        )
     # Rows together, then lanes: from here on in 64 bits.
     if MASKED:
         count = tl.sum(n, 0).to(tl.int64)
     else:
         count = tl.zeros((W,), tl.int64)
-    every = values_of(first, last, channels, inner, per, used, size, KIND, W)
+    every = values_of(first, last, block, channels, inner, per, used, size, KIND, W)
     sums = tl.sum(s.to(tl.int64), 0)
     squares = tl.sum(q.to(tl.int64), 0)
     squares_up = tl.sum(q_up.to(tl.int64), 0)
@@ -99,15 +125,14 @@ def sum_integers(
     up: tl.constexpr = BITS == 32
     stride = tl.cast(channels, tl.int64)
     if KIND == LANES:
-        lane = block * W + tl.arange(0, W)
+        channel, _, room = lanes_of(block, chunk, channels, inner, used, W)
         if not MASKED:
             count += every
         _add(
-            out, lane // inner, lane < used, stride,
-            count, low, high, sums, squares, squares_up, up,
+            out, channel, room, stride, count, low, high, sums, squares, squares_up, up,
         )  # fmt: skip
     else:
-        channel = tl.sum(channels_of(channels, inner, used, KIND, W), 0)
+        channel = channels_of(channels, inner, used, KIND, W)
         for c in tl.static_range(CHANNELS):
             mine = channel == c
             if MASKED:

@@ -5,7 +5,19 @@ import triton.language as tl
 
 from streamnorm.kernels import tiles
 
-__all__ = ["ALL", "FEW", "LANES", "RUNS", "channels_of", "checked_from", "load", "values_of"]
+__all__ = [
+    "ALL",
+    "FEW",
+    "LANES",
+    "RUNS",
+    "channels_of",
+    "checked_from",
+    "lanes_of",
+    "load",
+    "load_four",
+    "number",
+    "values_of",
+]
 
 RUNS = tl.constexpr(tiles.RUNS)
 FEW = tl.constexpr(tiles.FEW)
@@ -24,17 +36,15 @@ def _place(t, block, channels, inner, per, used, size, KIND: tl.constexpr, W: tl
         ahead = (t - run * per) * W
         start = (run.to(tl.int64) * channels + block) * inner + ahead
         limit = inner - ahead
-    elif KIND == FEW:
-        start = t.to(tl.int64) * used
-        limit = tl.minimum(size - start, used).to(tl.int32)
     else:
-        start = t.to(tl.int64) * used + block * W
-        limit = tl.zeros_like(t) + (used - block * W)
+        row = t.to(tl.int64) * used
+        start = row + block * W
+        limit = (tl.minimum(size - row, used) - block * W).to(tl.int32)
     return start, limit
 
 
 @triton.jit
-def _number(raw, STORED: tl.constexpr):
+def number(raw, STORED: tl.constexpr):
     """Return stored values as numbers: float32 where that holds them all, else float64."""
     if STORED == "bfloat16":
         # As its bits: the upper half of a float32.
@@ -49,12 +59,14 @@ def _number(raw, STORED: tl.constexpr):
 
 
 @triton.jit
-def checked_from(first, last, used, size, KIND: tl.constexpr, EVEN: tl.constexpr, R: tl.constexpr):
-    """Return the row from which on tiles are not known to be full."""
+def checked_from(
+    first, last, used, size, KIND: tl.constexpr, EVEN: tl.constexpr, ROWS: tl.constexpr
+):
+    """Return the row from which on rows are not known to come in full steps of `ROWS`."""
     full = last
-    if KIND == FEW:
-        full = tl.minimum(last, (size // used).to(tl.int32))
-    checked = first + (full - first) // R * R
+    if KIND != RUNS:
+        full = tl.minimum(last, tl.cast(size // used, tl.int32))
+    checked = first + (full - first) // ROWS * ROWS
     if not EVEN:
         checked = first
     return checked
@@ -63,10 +75,10 @@ def checked_from(first, last, used, size, KIND: tl.constexpr, EVEN: tl.constexpr
 @triton.jit
 def load(
     x, valid, start, last, block, channels, inner, per, used, size,
-    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr, CHECKED: tl.constexpr,
+    KIND: tl.constexpr, MASKED: tl.constexpr, CHECKED: tl.constexpr,
     R: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
-    """Return the numbers of a tile, integers as they are, and which of them count.
+    """Return the stored values of a tile, and which of them count.
 
     Places that are of no channel are not looked after unless the tile is `CHECKED`.
     """
@@ -89,16 +101,38 @@ def load(
         raw = tl.load(x + at, mask=room, other=0)
         if MASKED:
             keep = tl.load(valid + at, mask=room, other=0) != 0
-    if STORED == "integer":
-        value = raw
-    else:
-        value = _number(raw, STORED)
-    return value, keep
+    return raw, keep
 
 
 @triton.jit
-def values_of(first, last, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr):
-    """Return how many values of each of its channels the rows of a program hold."""
+def load_four(
+    x, valid, start, last, block, channels, inner, per, used, size,
+    KIND: tl.constexpr, MASKED: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
+):  # fmt: skip
+    """Load four full tiles before any is used: a program then waits for memory once for all."""
+    raw0, keep0 = load(
+        x, valid, start, last, block, channels, inner, per, used, size, KIND, MASKED, False, R, W
+    )
+    raw1, keep1 = load(
+        x, valid, start + R, last, block, channels, inner, per, used, size,
+        KIND, MASKED, False, R, W,
+    )  # fmt: skip
+    raw2, keep2 = load(
+        x, valid, start + 2 * R, last, block, channels, inner, per, used, size,
+        KIND, MASKED, False, R, W,
+    )  # fmt: skip
+    raw3, keep3 = load(
+        x, valid, start + 3 * R, last, block, channels, inner, per, used, size,
+        KIND, MASKED, False, R, W,
+    )  # fmt: skip
+    return raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3
+
+
+@triton.jit
+def values_of(
+    first, last, block, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr
+):
+    """Return how many values the rows of a program hold of each channel, or of every lane."""
     if KIND == RUNS:
         ends = last // per - first // per
         values = (last - first).to(tl.int64) * W - ends.to(tl.int64) * (per * W - inner)
@@ -106,14 +140,27 @@ def values_of(first, last, channels, inner, per, used, size, KIND: tl.constexpr,
         stop = tl.minimum(last.to(tl.int64) * used, size)
         values = (stop - first.to(tl.int64) * used) // channels
     else:
-        values = (last - first).to(tl.int64)
+        lane = block * W + tl.arange(0, W)
+        missing = lane >= size - (last - 1).to(tl.int64) * used
+        values = (last - first) - missing.to(tl.int64)
+        values = tl.where(lane < used, values, 0)
     return values
 
 
 @triton.jit
+def lanes_of(block, chunk, channels, inner, used, W: tl.constexpr):
+    """Return of every lane its channel, and the number of its partial result there."""
+    lane = block * W + tl.arange(0, W)
+    unit = channels * inner
+    own = lane % unit
+    sub = lane // unit * inner + own % inner
+    return own // inner, chunk * (used // channels) + sub, lane < used
+
+
+@triton.jit
 def channels_of(channels, inner, used, KIND: tl.constexpr, W: tl.constexpr):
-    """Return which of the channels that a program puts together each lane is of, (1, W)."""
-    cols = tl.arange(0, W)[None, :]
+    """Return which of the channels that a program puts together each lane is of, (W,)."""
+    cols = tl.arange(0, W)
     if KIND == FEW:
         channel = tl.where(cols < used, (cols % (channels * inner)) // inner, -1)
     else:

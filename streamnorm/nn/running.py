@@ -139,8 +139,8 @@ class RunningNormalize(KeepsFloat64):
         ValueError
             As `forward` does.
         """
-        self._book.observe(x, self.channel_axis, self.nan_policy, self.half_life)
-        self._book.publish(self._buffer("statistics"))
+        published = self._buffer("statistics")
+        self._book.observe(x, self.channel_axis, self.nan_policy, self.half_life, published)
         self._made.clear()
 
     def sync(self, group: distributed.ProcessGroup | None = None) -> Self:
