@@ -19,6 +19,7 @@ __all__ = ["Header", "agreed", "header_of", "pack", "unpack"]
 
 VERSION = 1
 _KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
+_WRONG = "neither Moments nor ExactMoments"
 _DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype)
 
 
@@ -46,11 +47,13 @@ class Header(NamedTuple):
         """Bytes of a value packed so, a multiple of 8."""
         dtype = _DTYPES[self.kind]
         numbers = 0 if dtype is None else dtype.itemsize * self.channels
-        return numbers + -(-self.names // 8) * 8
+        return max(8, numbers + -(-self.names // 8) * 8)
 
 
 def header_of(value: Value | None) -> Header:
-    """Describe a value, or None for nothing."""
+    """Describe a value, or None for nothing; other things too, for all to refuse them."""
+    if not isinstance(value, Value | None):
+        return Header(VERSION, len(_KINDS), 0, 0)
     if value is None:
         return Header(VERSION, 0, 0, 0)
     kind = 1 if isinstance(value, Moments) else 2 + (value.rows.dtype == WIDE.dtype)
@@ -66,6 +69,9 @@ def agreed(headers: Sequence[Header]) -> Header:
         If versions, kinds or channels differ, or there is nothing; the message says which ranks
         have what.
     """
+    if any(header.kind == len(_KINDS) for header in headers):
+        what = [_WRONG if header.kind == len(_KINDS) else "a value" for header in headers]
+        _refuse("must all give values or None", what, "pass an accumulator's .moments")
     some = [header for header in headers if header.kind]
     versions = [header.version for header in headers]
     if len(set(versions)) > 1:

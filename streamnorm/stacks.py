@@ -39,7 +39,8 @@ class _Parts(ABC):
     """
 
     def __init__(self) -> None:
-        self._pending: list[Any] = []
+        # Pending parts, and fetched ones: one attribute, so that no interrupt parts them.
+        self._there: tuple[list[Pending], list[Any]] = ([], [])
         self.parts = 0
 
     def push(self, rows: Any, *, some: bool) -> None:
@@ -48,30 +49,29 @@ class _Parts(ABC):
         # A batch without values gives none to any channel; it must not shift the tree.
         if not some:
             return
+        pending, fetched = self._there
         if isinstance(rows, Pending):
-            self._pending.append(rows)
-            if len(self._pending) == _MOST_PENDING or self._pending_bytes() > _MOST_PENDING_BYTES:
+            pending.append(rows)
+            full = sum(part.nbytes for part in pending) > _MOST_PENDING_BYTES
+            if full or len(pending) == _MOST_PENDING:
                 self.settle()
             return
-        if self._pending:
+        if pending or fetched:
             self.settle()
         self._take(rows)
 
     def settle(self) -> None:
         """Wait for what is pending."""
-        if self._pending:
-            self._pending = list(fetch(self._pending))
+        pending, fetched = self._there
+        if pending:
+            self._there = [], fetched + fetch(pending)
         # One by one: whatever interrupts this, none that was taken waits any longer.
-        while self._pending:
-            self._take(self._pending.pop(0))
+        while self._there[1]:
+            self._take(self._there[1].pop(0))
 
     @abstractmethod
     def _take(self, rows: Any) -> None:
         """Add the next part, which has values."""
-
-    def _pending_bytes(self) -> int:
-        first: Pending = self._pending[0]
-        return len(self._pending) * first.nbytes
 
 
 class Stack(_Parts):

@@ -74,6 +74,9 @@ def refusing(rank, ranks):
         "channels": refusal(lambda: all_merge(sn.Moments.empty(3 if rank else 4))),
         "kinds": refusal(lambda: all_merge(sn.ExactMoments.empty(3) if rank else value)),
         "nothing": refusal(lambda: all_merge(None)),
+        "no value": refusal(lambda: all_merge(sn.Accumulator() if rank else value)),
+        "no channels": refusal(lambda: all_merge(sn.Moments.empty(0))),
+        "forgetting": refusal(lambda: RunningNormalize(3, half_life=9.0 if rank else None).sync()),
         "names": refusal(
             lambda: all_merge(value.with_meta(names=tuple(f"{c}{rank}" for c in "abc")))
         ),

@@ -1,5 +1,6 @@
 """Statistics of tensors on a device: the laws, the edges, and that nobody waits for it."""
 
+import contextlib
 import copy
 import pickle
 from itertools import pairwise
@@ -222,37 +223,60 @@ def test_a_whole_tensor_is_computed_in_slices(kit):
     agree(some, sn.measure(x[[1, 5]]), largest=20)
 
 
-class _Waits(torch.utils._python_dispatch.TorchDispatchMode):
-    """Counts the operations that make the host wait for what a device has computed."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "item")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        if name in self.WAITING:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
+WAITING = (
+    "cpu",
+    "numpy",
+    "tolist",
+    "item",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__array__",
+    "nonzero",
+)
+"""Methods of a tensor that make the host wait for what a device has computed."""
 
 
-@per_kit
 @pytest.mark.parametrize("options", [{}, {"exact": True}, {"nan_policy": "omit"}], ids=str)
-def test_nobody_waits_for_the_device_until_many_batches_are_there(kit, options):
-    batch = torch.randn(16, 4, device=DEVICE)
-    accumulator = sn.Accumulator(**options)
-    with measured_by(kit.name), mock.patch.object(stacks, "fetch", wraps=pending.fetch) as fetch:
-        with _Waits() as waits:
-            for _ in range(stacks._MOST_PENDING - 1):
-                accumulator.update(batch)
-                if kit.name == "triton" and DEVICE == "cpu":
-                    break
-        assert (waits.found, fetch.call_count) == ([], 0)
-        _ = accumulator.moments
-        _ = accumulator.moments
-        assert fetch.call_count == 1
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int64])
+def test_nobody_waits_for_the_device_until_the_moments_are_read(dtype, options):
+    """Of plain torch; tests/test_cuda.py asks CUDA itself for both kernels."""
+    batch = (torch.randn(16, 4) * 9).to(dtype).to(DEVICE)
+    accumulator, waits = sn.Accumulator(**options), []
+
+    def counted(name):
+        method = getattr(torch.Tensor, name)
+        return lambda *args, **kwargs: (waits.append(name), method(*args, **kwargs))[1]
+
+    with measured_by("plain torch"), contextlib.ExitStack() as patches:
+        for name in WAITING:
+            patches.enter_context(mock.patch.object(torch.Tensor, name, counted(name)))
+        for _ in range(stacks._MOST_PENDING - 1):
+            accumulator.update(batch)
+        assert waits == []
+        moments = accumulator.moments
+        assert waits == ["cpu", "numpy"]
+        assert accumulator.moments == moments
+        assert waits == ["cpu", "numpy"]
+
+
+def test_an_interrupt_while_parts_are_taken_loses_and_doubles_none():
+    accumulator = sn.Accumulator()
+    with measured_by("plain torch"):
+        for k in range(4):
+            accumulator.update(torch.full((2, 3), float(k), device=DEVICE))
+        taken = accumulator._stack._take
+
+        def interrupted(rows):
+            accumulator._stack._take = taken
+            raise KeyboardInterrupt
+
+        accumulator._stack._take = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            _ = accumulator.moments
+        accumulator.update(torch.full((2, 3), 9.0, device=DEVICE))
+        # The one that was in hand when it was interrupted is lost, as ever.
+        assert accumulator.moments.count.tolist() == [8] * 3
 
 
 def test_a_full_buffer_is_fetched_once():

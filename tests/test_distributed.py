@@ -84,12 +84,15 @@ def test_what_does_not_fit_is_refused_on_every_rank_which_are_named(found):
         "channels": f"different numbers of channels (rank(s) 0: 4; rank(s) {others}: 3)",
         "kinds": f"(rank(s) 0: Moments; rank(s) {others}: ExactMoments)",
         "nothing": "ranks has a value",
+        "no value": f"(rank(s) 0: a value; rank(s) {others}: neither Moments nor ExactMoments)",
+        "forgetting": "with half_life= there is no merging of ranks",
         "names": "channel names differ",
         "beginnings": "began with different statistics",
     }
     for key, words in expected.items():
         said = everyone_found(found, "refusing", key)
         assert said.startswith("ValueError: ") and words in said, said
+    assert everyone_found(found, "refusing", "no channels") == "nothing"
 
 
 def trained(count, steps=8):

@@ -379,6 +379,33 @@ def test_folding_is_refused_where_digits_would_be_lost(mean, dtype, refused):
     assert norm.fold_into(layer, tol=1) is not layer
 
 
+class Doubled(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked():
+    layer = torch.nn.Linear(3, 4)
+    layer.register_forward_pre_hook(lambda module, inputs: inputs)
+    return layer
+
+
+@pytest.mark.parametrize("make", [lambda: Doubled(3, 4), hooked])
+def test_layers_that_do_more_than_their_weights_say_are_refused(make):
+    norm = nn.Normalize([0.0] * 3, [1.0] * 3, channel_axis=-1)
+    with pytest.raises(TypeError, match="does more than its weights and its bias say"):
+        norm.fold_into(make())
+    with pytest.raises(ValueError, match="more than tol=nan"):
+        norm.fold_into(torch.nn.Linear(3, 4), tol=float("nan"))
+
+
+def test_no_channel_axis_is_one_channel_over_everything():
+    x = torch.randn(3, 4)
+    module = nn.Normalize.from_moments(sn.measure(x, channel_axis=None), channel_axis=None)
+    assert module(x).std(correction=0).item() == pytest.approx(1)
+    torch.testing.assert_close(module.inverse(module(x)), x)
+
+
 @pytest.mark.parametrize(
     ("layer", "error", "message"),
     [

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from itertools import pairwise
 from unittest import mock
 
@@ -224,6 +225,80 @@ def test_under_gradient_checkpointing_a_batch_counts_once(reentrant):
     assert module.moments == trained(batches(4)).moments
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_under_gradient_checkpointing_gradients_are_those_without(reentrant):
+    """Other batches pass before the backward pass: each is normalized again as it was."""
+    from torch.utils.checkpoint import checkpoint
+
+    gradients = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        module, layer = nn.RunningNormalize(3), torch.nn.Linear(3, 2)
+        inputs = [batch.requires_grad_() for batch in batches(5)]
+        network = torch.nn.Sequential(module, layer)
+        outputs = [
+            checkpoint(network, x, use_reentrant=reentrant) if checkpointed else network(x)
+            for x in inputs
+        ]
+        sum(y.square().sum() for y in outputs).backward()
+        gradients.append(layer.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_threads_that_share_one_lose_nothing():
+    module, batch = nn.RunningNormalize(2000), torch.ones(4, 2000)
+    threads = [
+        threading.Thread(target=lambda: [module(batch) for _ in range(50)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert module.moments.count.tolist() == [800] * 2000
+
+
+def test_what_was_normalized_in_inference_mode_can_be_trained_on():
+    module, layer = trained(batches(2)).freeze(), torch.nn.Linear(3, 3)
+    x = batches(1)[0]
+    with torch.inference_mode():
+        module.inverse(layer(module(x)))
+    module.inverse(layer(module(x))).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_buffers_that_are_changed_behind_their_back_are_noticed():
+    module, x = trained(batches(2)).eval(), batches(1)[0]
+    module(x)
+    other = trained(batches(5, seed=3, offset=9.0)).eval()
+    module.statistics.data.copy_(other.statistics)
+    assert torch.equal(module(x), other(x))
+    module.statistics.data = trained(batches(2)).statistics
+    assert not torch.equal(module(x), other(x))
+
+
+@pytest.mark.parametrize("axis", [None, (0, 1), (1, 2)])
+def test_several_axes_and_none(axis):
+    x = torch.randn(5, 4, 3)
+    measured = sn.measure(x, channel_axis=axis)
+    module = nn.RunningNormalize(measured.channels, channel_axis=axis, min_count=1)
+    expected = nn.Normalize.from_moments(measured, channel_axis=axis)(x)
+    torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module.eval()(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_learns_cannot_be_exported():
+    with pytest.raises(Exception, match=r"call eval\(\) or freeze\(\) first"):
+        torch.export.export(trained(batches(2)), (batches(1)[0],))
+
+
+def test_made_under_another_default_device_it_starts_on_the_host():
+    with torch.device("meta"):
+        module = nn.RunningNormalize(3)
+    module.load_state_dict(trained(batches(2)).freeze().state_dict())
+    assert module(batches(1)[0]).device.type == "cpu"
+    assert module.moments.count.tolist() == [16] * 3
+
+
 def test_gradients_pass_through_but_not_into_the_statistics():
     module = trained(batches(3))
     x = batches(1, seed=3)[0].requires_grad_()
@@ -271,6 +346,12 @@ def test_other_channels_and_bad_options_are_refused():
     for name in ("until", "half_life"):
         with pytest.raises(ValueError, match=f"{name} must be above 0, got -1"):
             nn.RunningNormalize(3, **{name: -1})
+    with pytest.raises(ValueError, match="min_count must be at least 1, got 0"):
+        nn.RunningNormalize(3, min_count=0)
+    with pytest.raises(ValueError, match="pass one"):
+        nn.RunningNormalize(3, until=100, half_life=10.0)
+    with pytest.raises(TypeError, match=r"expected a torch tensor but got a numpy.ndarray"):
+        module(np.ones((2, 3)))
     with pytest.raises(ValueError, match="nan_policy must be one of"):
         nn.RunningNormalize(3, nan_policy="drop")
 

@@ -80,6 +80,9 @@ def gather(words: Tensor, group: distributed.ProcessGroup | None) -> list[Tensor
         If a rank is gone.
     """
     ranks = distributed.get_world_size(group)
+    if ranks < 0:
+        msg = "this rank is not in the group; only those that are call this"
+        raise ValueError(msg)
     if "nccl" in distributed.get_backend(group):
         words = words.to(torch.device("cuda", torch.cuda.current_device()))
     gathered = [torch.empty_like(words) for _ in range(ranks)]

@@ -52,15 +52,17 @@ class KeepsFloat64(nn.Module):
         """
         shape, buffers = tuple(x.shape), [self._buffer(name) for name in self._kept]
         known = isinstance(channel_axis, int) and -len(shape) <= channel_axis < len(shape)
-        if not known or torch.compiler.is_compiling() or any(map(torch.is_inference, buffers)):
+        plain = type(x) is Tensor and not torch.compiler.is_compiling()
+        if not (known and plain) or any(map(torch.is_inference, buffers)):
             return make(shape, work, x.device)
-        # What autograd looks at to find changes in place, and what FSDP changes besides.
-        made_of = tuple((id(b), b._version, b.dtype) for b in buffers)  # noqa: SLF001
+        made_of = tuple(map(_state_of, buffers))
         if self._made_of != made_of:
             self._made, self._made_of = {}, made_of
         key = shape[channel_axis], len(shape), work, x.device  # type: ignore[index]
         if key not in self._made:
-            self._made[key] = make(shape, work, x.device)
+            # Not as inference tensors: training may go on with them.
+            with torch.inference_mode(mode=False):
+                self._made[key] = make(shape, work, x.device)
         return self._made[key]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,6 +90,13 @@ class KeepsFloat64(nn.Module):
             buffer = self._buffer(name)
             if prefix + name in state_dict and not buffer.is_meta:
                 self._kept[name] = buffer.detach().to("cpu", torch.float64, copy=True)
+
+
+def _state_of(buffer: Tensor) -> tuple[Any, ...]:
+    """Return what changes with a buffer: its content, or, on a device, what tells of changes."""
+    if buffer.device.type == "cpu" and type(buffer) is Tensor:
+        return buffer.dtype, buffer.view(torch.uint8).numpy().tobytes()
+    return id(buffer), buffer._version, buffer.dtype, buffer.device  # noqa: SLF001
 
 
 def _moved(buffer: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

@@ -99,6 +99,14 @@ def _axes_of(layer: Any) -> int:
         what = "has no weights yet: call it once" if lazy else "is parametrized: remove that"
         msg = f"the {type(layer).__name__} {what} before folding"
         raise TypeError(msg)
+    kind = next((kind for kind in _CONVOLUTIONS if isinstance(layer, kind)), nn.Linear)
+    hooked = layer._forward_pre_hooks or layer._forward_hooks  # noqa: SLF001
+    if type(layer).forward is not kind.forward or hooked or type(layer.weight) is Tensor:
+        msg = (
+            f"the {type(layer).__name__} does more than its weights and its bias say (a forward of "
+            f"its own, hooks, or weights that are computed); keep the Normalize in front of it"
+        )
+        raise TypeError(msg)
     return axes
 
 
@@ -119,7 +127,7 @@ def _check_fits(layer: Any, axes: int, channels: int, channel_axis: ChannelAxis)
 def _check_precision(mean: Tensor, std: Tensor, dtype: torch.dtype, tol: float) -> None:
     condition = math.sqrt(1 + float((mean / std).square().max())) if mean.numel() else 1.0
     error = condition * torch.finfo(dtype).eps
-    if error > tol:
+    if not error <= tol:
         msg = (
             f"folded into {dtype} the result could be wrong by {error:.1g} (sqrt(1 + mean²/std²) "
             f"is {condition:.3g}), more than tol={tol}; keep the Normalize, which subtracts the "

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from streamnorm.arrays import type_name
+
 __all__ = ["apply", "constants", "dtypes_of"]
 
 _WIDE_INTEGERS = (torch.int32, torch.int64, torch.uint32, torch.uint64)
@@ -16,8 +18,11 @@ def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     Raises
     ------
     TypeError
-        If `x` is complex, sparse or quantized.
+        If `x` is no tensor, or complex, sparse or quantized.
     """
+    if not isinstance(x, Tensor):
+        msg = f"expected a torch tensor but got a {type_name(x)}; pass torch.as_tensor(x)"
+        raise TypeError(msg)
     if x.layout != torch.strided or x.is_quantized:
         what = "a quantized" if x.is_quantized else f"layout {x.layout} of a"
         msg = f"expected a dense tensor but got {what} tensor; pass x.to_dense() or x.dequantize()"
@@ -26,8 +31,10 @@ def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
         msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
         raise TypeError(msg)
     if not x.is_floating_point():
-        # 32- and 64-bit integers have more digits than float32: they are centred in float64.
-        return torch.float64 if x.dtype in _WIDE_INTEGERS else torch.float32, torch.float32
+        # 32- and 64-bit integers have more digits than float32: they are centred in float64, where
+        # that exists.
+        wide = x.dtype in _WIDE_INTEGERS and x.device.type != "mps"
+        return torch.float64 if wide else torch.float32, torch.float32
     return (torch.float64 if x.dtype == torch.float64 else torch.float32), x.dtype
 
 

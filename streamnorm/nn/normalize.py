@@ -141,7 +141,8 @@ class Normalize(KeepsFloat64):
         Parameters
         ----------
         layer : Conv1d, Conv2d, Conv3d or Linear
-            The first layer behind this; with as many input channels.
+            The first layer behind this; with as many input channels. For a Linear layer inputs
+            are (…, C): with ``channel_axis=1`` only (N, C).
         strict : bool
             Refuse a convolution that pads with zeros. Those are the means of what it then reads,
             so by default the result is a `Sequential` that pads with the means first.
@@ -155,7 +156,7 @@ class Normalize(KeepsFloat64):
             If the error could exceed `tol`, the channels do not fit, or zeros are padded under
             `strict`.
         TypeError
-            If it is another layer, or one whose weights are computed.
+            If it is another layer, or one with hooks, a forward of its own or computed weights.
 
         Examples
         --------

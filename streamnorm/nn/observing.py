@@ -1,5 +1,6 @@
 """The book of running moments, on the host or on a device, and what writes into it."""
 
+import threading
 from functools import cache, reduce
 from typing import Any
 
@@ -30,6 +31,14 @@ class Book:
         self._threads = resolve(None)
         self.fields: Any = running.start(channels, min_count, until)
         self._made: Tensor | None = None
+        self._turn = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_turn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._turn = threading.Lock()
 
     def to(self, device: torch.device) -> None:
         """Move to where the module goes; not to a device without numbers or without float64."""
@@ -67,12 +76,13 @@ class Book:
             raise ValueError(msg)
         if not done.some:
             return
-        if here:
-            self._write(rows_of(done.rows), half_life)
-            self._advance()
-            self.publish(published)
-        else:
-            self._observe_there(done.rows, x.numel() // self.channels, half_life, published)
+        with self._turn:
+            if here:
+                self._write(rows_of(done.rows), half_life)
+                self._advance()
+                self.publish(published)
+            else:
+                self._observe_there(done.rows, x.numel() // self.channels, half_life, published)
 
     def _observe_there(
         self, rows: Any, each: int, half_life: float | None, published: Tensor

@@ -1,6 +1,7 @@
 """Normalization by the moments of all that has passed through so far."""
 
 import hashlib
+from collections import deque
 from typing import Any, Self
 
 import torch
@@ -20,6 +21,10 @@ from streamnorm.partial import Partial
 __all__ = ["RunningNormalize"]
 
 
+_MOST_RECENT = 16
+"""Batches that may pass before the backward pass of a checkpointed one."""
+
+
 class RunningNormalize(KeepsFloat64):
     """``(x - mean) / std`` with the moments of all batches seen so far, the present one included.
 
@@ -31,7 +36,8 @@ class RunningNormalize(KeepsFloat64):
     ``state_dict``, from which training goes on in every bit. What a module has learned by itself
     it keeps besides, so that DDP's broadcast of buffers takes nothing from it; copies that follow
     its buffers (averages of weights) normalize by those. A batch that is computed again in a
-    backward pass (gradient checkpointing) counts once.
+    backward pass (gradient checkpointing) counts once, and is normalized as before if it is one of
+    the last 16 and this module the first that is checkpointed.
 
     Parameters
     ----------
@@ -82,6 +88,12 @@ class RunningNormalize(KeepsFloat64):
             if given is not None and not given > 0:
                 msg = f"{name} must be above 0, got {given}"
                 raise ValueError(msg)
+        if not min_count >= 1:
+            msg = f"min_count must be at least 1, got {min_count}"
+            raise ValueError(msg)
+        if half_life is not None and until is not None:
+            msg = "with half_life= counts stay bounded, so until= may never be reached; pass one"
+            raise ValueError(msg)
         self.channels = channels
         self.channel_axis = channel_axis
         self.min_count = min_count
@@ -91,8 +103,12 @@ class RunningNormalize(KeepsFloat64):
         self._book = Book(channels, min_count, torch.inf if until is None else until)
         self._common = Moments.empty(channels)
         self.keep("statistics", self._book.statistics().clone())
-        self.register_buffer("frozen", torch.tensor(False))
+        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool, device="cpu"))
         self._is_frozen = False
+        self._recent: deque[tuple[int, tuple[Tensor, ...]]] = deque(maxlen=_MOST_RECENT)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_recent": deque(maxlen=_MOST_RECENT)}
 
     @property
     def moments(self) -> Moments:
@@ -122,8 +138,8 @@ class RunningNormalize(KeepsFloat64):
         if not self.training or self._is_frozen:
             values = self.made(x, self.channel_axis, work, self._settled)
             return apply(normalized, x, values, work, result)
-        (_learn_apart if torch.compiler.is_compiling() else _learn)(self, x)
-        return apply(normalized, x, self._fresh(x, work), work, result)
+        learned = (_learned_apart if torch.compiler.is_compiling() else _learned)(self, x, work)
+        return apply(normalized, x, learned, work, result)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo the map, learning nothing: ``y * std + mean``, dtypes as in `forward`."""
@@ -164,11 +180,12 @@ class RunningNormalize(KeepsFloat64):
         RuntimeError
             If a rank is gone.
         """
-        if self.half_life is not None:
-            msg = "with half_life= there is no merging of ranks; pass half_life=None"
-            raise ValueError(msg)
-        if distributed.is_available() and distributed.is_initialized():
-            _check_common(self._common, group)
+        alone = not (distributed.is_available() and distributed.is_initialized())
+        forgets = self.half_life is not None
+        if alone and forgets:
+            raise ValueError(_FORGETS)
+        if not alone:
+            _check_common(self._common, group, forgets=forgets)
             new = Moments.of_partial(self._book.new())
             self._adopt(self._common + all_merge(new, group))
         return self
@@ -185,6 +202,22 @@ class RunningNormalize(KeepsFloat64):
         self.frozen.fill_(frozen)
         self._is_frozen = frozen
         return self
+
+    def remembered(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Learn from a batch, and return what to normalize it with; see `recalled`."""
+        self.learn(x)
+        values = self._fresh(x, work)
+        self._recent.append((x.data_ptr(), values))
+        return values
+
+    def recalled(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Return what one of the last batches was normalized with, if this is one of them.
+
+        Others are taken for the last one: a batch that was made anew is not recognised.
+        """
+        place = x.data_ptr()
+        found = [values for where, values in self._recent if where == place]
+        return found[-1] if found else self._fresh(x, work)
 
     def _fresh(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
         """Return what to normalize a batch with that has just been learned from."""
@@ -221,7 +254,8 @@ class RunningNormalize(KeepsFloat64):
         if prefix + "statistics" in state_dict and not self.statistics.is_meta:
             self._book.to(self.statistics.device)
             self._book.adopt(self.statistics)
-            self._common = Moments.of_partial(running.rows_of_fields(self.statistics.cpu().numpy()))
+            self._common = Moments.of_partial(_rows(self.statistics))
+        if prefix + "frozen" in state_dict and not self.frozen.is_meta:
             self._is_frozen = bool(self.frozen)
 
     def extra_repr(self) -> str:
@@ -235,12 +269,20 @@ def _rows(statistics: Tensor) -> Partial:
     return running.rows_of_fields(statistics.cpu().numpy())
 
 
-def _check_common(common: Moments, group: distributed.ProcessGroup | None) -> None:
-    """Refuse to merge what is new into statistics that are not the same on all ranks."""
+_FORGETS = "with half_life= there is no merging of ranks; pass half_life=None"
+
+
+def _check_common(
+    common: Moments, group: distributed.ProcessGroup | None, *, forgets: bool
+) -> None:
+    """Refuse, on all ranks alike, to merge what is new into statistics that are not the same."""
     name = hashlib.sha256(common.rows.tobytes()).digest()
-    own = torch.tensor([int.from_bytes(name[:7])])
-    found = [int(words) for words in gather(own, group)]
-    if len(set(found)) > 1:
+    own = torch.tensor([int(forgets), common.channels, int.from_bytes(name[:7])])
+    found = [tuple(words.tolist()) for words in gather(own, group)]
+    if any(others for others, _, _ in found):
+        raise ValueError(_FORGETS)
+    # Other numbers of channels are refused by name when values are merged.
+    if len({channels for _, channels, _ in found}) == 1 and len(set(found)) > 1:
         same = [rank for rank, other in enumerate(found) if other == found[0]]
         msg = (
             f"the ranks began with different statistics: rank(s) {', '.join(map(str, same))} with "
@@ -249,14 +291,19 @@ def _check_common(common: Moments, group: distributed.ProcessGroup | None) -> No
         raise ValueError(msg)
 
 
-def _learn(module: RunningNormalize, x: Tensor) -> None:
-    # Inside a backward pass a forward only repeats an earlier one.
-    if torch._C._current_graph_task_id() == -1:  # noqa: SLF001 - nothing public tells
-        module.learn(x)
+def _learned(module: RunningNormalize, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
+    """Learn from a batch; gives what to normalize it with."""
+    if torch.compiler.is_exporting():
+        msg = "a module that learns cannot be exported; call eval() or freeze() first"
+        raise RuntimeError(msg)
+    # Inside a backward pass a forward only repeats an earlier one (gradient checkpointing).
+    if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - nothing public tells
+        return module.recalled(x, work)
+    return module.remembered(x, work)
 
 
 # What is learned is no part of a graph that is compiled.
-_learn_apart = torch.compiler.disable(_learn)  # type: ignore[no-untyped-call]
+_learned_apart = torch.compiler.disable(_learned)  # type: ignore[no-untyped-call]
 
 
 def _placed(values: Tensor, shape: tuple[int, ...], channel_axis: ChannelAxis) -> Tensor:
