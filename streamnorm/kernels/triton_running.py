@@ -146,5 +146,10 @@ def step(book: Tensor, batch: Tensor, each: int, statistics: Tensor) -> Tensor:
     """
     channels = batch.shape[1]
     made = torch.empty((3, channels), dtype=torch.float32, device=book.device)
-    _start(book.shape[1], channels, each)(book, batch, statistics, made)
+    start = _start(book.shape[1], channels, each)
+    if not book.is_cuda or book.device.index == torch.cuda.current_device():
+        start(book, batch, statistics, made)
+    else:
+        with torch.cuda.device_of(book):  # type: ignore[no-untyped-call]
+            start(book, batch, statistics, made)
     return made

@@ -87,8 +87,9 @@ class Book:
     def _observe_there(
         self, rows: Any, each: int, half_life: float | None, published: Tensor
     ) -> None:
-        one = isinstance(rows, Pending) and len(rows.raw) == 1
-        step = _step_on(self.fields.device.type) if one and half_life is None else None
+        here = self.fields.device
+        one = isinstance(rows, Pending) and len(rows.raw) == 1 and rows.raw.device == here
+        step = _step_on(here.type) if one and half_life is None else None
         if step is not None and published.dtype == torch.float64:
             self._made = step(self.fields, rows.raw[0], each, published)
             return
