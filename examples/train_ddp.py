@@ -2,9 +2,10 @@
 
     torchrun --standalone --nproc-per-node=2 examples/train_ddp.py
 
-Two ways to the same numbers. Before training, every rank measures its shard and `all_merge` gives
-all ranks the moments of the whole. Or while training, `RunningNormalize` learns from every batch,
-and `sync` merges what the ranks have learned. Needs torch; runs on CPUs with gloo.
+Two ways to the same numbers on every rank. Before training, every rank measures its shard, and
+`all_merge` gives all of them the moments of the whole. Or while training, `RunningNormalize` learns
+from every batch (a sample that comes again counts again), and `sync` merges what the ranks have
+learned. Needs torch; runs on CPUs with gloo.
 """
 
 import datetime as dt

@@ -177,7 +177,10 @@ class Accumulator(Generic[V_co]):
         """
         with self._turn:
             if self._channels is None:
-                msg = "no batch seen yet, so the number of channels is unknown; pass channels=…"
+                msg = (
+                    "no batch seen yet, so the number of channels is unknown; pass channels=…, or "
+                    "None to all_merge on a rank that has nothing"
+                )
                 raise ValueError(msg)
             rows = self._stack.fold(self._channels)
             shape = self._channel_shape

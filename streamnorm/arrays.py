@@ -126,6 +126,9 @@ def pick(batch: Any, select: Any) -> Any:
             raise ValueError(msg)
         return batch[select]
     if isinstance(batch, tuple | list) and batch and hasattr(batch[0], "shape"):
+        if isinstance(select, str):
+            msg = f"the batches are tuples, which have no {select!r}; pass a position as select="
+            raise ValueError(msg)
         return batch[select or 0]
     if select is not None:
         msg = f"select={select!r} does not apply to batches of type {type(batch).__name__}"

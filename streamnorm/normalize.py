@@ -106,8 +106,7 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     if math.prod(sizes) != len(values):
         msg = (
             f"expected {len(values)} channels on axis {channel_axis} but the array has {sizes} "
-            f"there (shape {shape}); build the Normalize with another channel_axis, or from the "
-            f"moments of this data"
+            f"there (shape {shape}); pass another channel_axis, or use the moments of this data"
         )
         raise ValueError(msg)
     # Kept axes come in the order asked for; in the array they stand in theirs.

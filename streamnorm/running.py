@@ -84,7 +84,9 @@ def constants(
     varied = ready & (variance > 0.0) & (low != high)
     # NaN is no number to compare: it shall spread, not turn into 1.
     spread = select(varied | (variance != variance), variance, 1.0)  # noqa: PLR0124
-    return select(ready, mean, 0.0), select(ready, spread, 1.0)
+    # An infinite mean leaves no number finite: NaN says so, and differs from itself in silence.
+    center = select(mean - mean == 0.0, mean, np.nan)
+    return select(ready, center, 0.0), select(ready, spread, 1.0)
 
 
 def start(channels: int, min_count: float, until: float) -> Floats:

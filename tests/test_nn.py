@@ -141,6 +141,8 @@ def test_a_state_file_is_enough(moments, tmp_path):
     module = nn.Normalize.from_file(tmp_path / "train.json", channel_axis=-1)
     assert module.mean.tolist() == moments.mean.tolist()
     assert module.channel_axis == -1
+    with pytest.raises(TypeError, match=r"there is from_file\(path\)"):
+        nn.Normalize.from_moments("train.json")
 
 
 def test_statistics_of_values_from_0_to_1_serve_bytes():

@@ -245,6 +245,28 @@ def test_under_gradient_checkpointing_gradients_are_those_without(reentrant):
     torch.testing.assert_close(*gradients)
 
 
+def test_statistics_that_forget_are_not_loaded_as_if_they_did_not():
+    forgetting = trained(batches(6), half_life=20.0)
+    with pytest.raises(ValueError, match="load them into a module with the same half_life="):
+        nn.RunningNormalize(3).load_state_dict(forgetting.state_dict())
+
+
+def test_frozen_it_learns_by_no_way():
+    module = trained(batches(2)).freeze()
+    module.learn(batches(1)[0])
+    assert module.moments.count.tolist() == [16] * 3
+    assert "frozen=True" in repr(module)
+
+
+def test_an_infinity_spreads_without_a_warning():
+    module = trained(batches(2))
+    bad = batches(1)[0]
+    bad[0, 1] = torch.inf
+    module(bad)
+    assert module(batches(1)[0])[:, 1].isnan().all()
+    assert module.moments.mean[1] == math.inf
+
+
 def test_threads_that_share_one_lose_nothing():
     module, batch = nn.RunningNormalize(2000), torch.ones(4, 2000)
     threads = [

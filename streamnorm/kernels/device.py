@@ -119,7 +119,8 @@ def _measured(
     precision: Precision, *, exact: bool, omit: bool,
 ) -> Tensor:  # fmt: skip
     if mask is None and arranged.numel() <= kernels.most_values:
-        whole = arranged.contiguous().view(layout.flat_shape(tuple(arranged.shape)))
+        lying = arranged if arranged.is_contiguous() else arranged.contiguous()
+        whole = lying.view(layout.flat_shape(tuple(arranged.shape)))
         numbers = kernels(whole, None, precision, exact=exact, omit=omit)
         if numbers is not None:
             return numbers

@@ -107,7 +107,7 @@ class _Plan:
         for merge, shape in self.merges:
             parts, out = out, torch.empty(shape, dtype=dtype, device=x.device)
             merge(parts, out)
-        return out[..., 0] if self.floats else out
+        return out
 
 
 @lru_cache(maxsize=4096)
@@ -135,7 +135,7 @@ def _plan_for(
     further = {"OMIT": omit and precision.is_float}
     start = _start(measure_floats, shape, precision, masked, tiles, further)
     merges = _merges(channels, tiles.parts)
-    return _Plan(start, (1, 5, channels, tiles.parts), floats=True, merges=merges)
+    return _Plan(start, _room(channels, tiles.parts), floats=True, merges=merges)
 
 
 def _deal(kernel: Any, shape: tuple[int, int, int], itemsize: int) -> Tiles:
@@ -169,9 +169,14 @@ def _merges(channels: int, parts: int) -> tuple[tuple[Start, tuple[int, ...]], .
             "channels": channels, "parts": parts, "share": share, "groups": groups, "B": at_once
         }  # fmt: skip
         start = Start(merge_partials, channels * groups, _ordered(merge_partials, 2, given))
-        merges.append((start, (1, 5, channels, groups)))
+        merges.append((start, _room(channels, groups)))
         parts = groups
     return tuple(merges)
+
+
+def _room(channels: int, parts: int) -> tuple[int, ...]:
+    """Return the shape of so many partial results of every channel."""
+    return (1, 5, channels) if parts == 1 else (1, 5, channels, parts)
 
 
 def _ordered(kernel: Any, tensors: int, given: dict[str, Any]) -> dict[str, Any]:

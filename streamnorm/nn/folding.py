@@ -131,7 +131,7 @@ def _check_precision(mean: Tensor, std: Tensor, dtype: torch.dtype, tol: float) 
         msg = (
             f"folded into {dtype} the result could be wrong by {error:.1g} (sqrt(1 + mean²/std²) "
             f"is {condition:.3g}), more than tol={tol}; keep the Normalize, which subtracts the "
-            f"mean first, or fold into a layer in float64"
+            f"mean first, fold into a layer in a wider dtype, or accept it with a larger tol="
         )
         raise ValueError(msg)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from streamnorm.arrays import type_name
 from streamnorm.layout import ChannelAxis
 from streamnorm.nn.buffers import KeepsFloat64
 from streamnorm.nn.folding import folded
@@ -32,6 +33,7 @@ class Normalize(KeepsFloat64):
     Mean and std are float64 buffers: they move with the module and are saved in its
     ``state_dict``, but ``.half()``, ``.bfloat16()`` and ``.to(dtype)`` leave their precision alone
     (bfloat16 would keep 8 bits of a mean). The arithmetic is at least float32, under autocast too.
+    Integers give float32, so a network in half precision takes ``x.half()``.
     On a device without float64 (MPS) they stay on the host and are sent along rounded.
 
     Parameters
@@ -99,6 +101,10 @@ class Normalize(KeepsFloat64):
         ValueError
             If a std is undefined, or a channel is constant under "error".
         """
+        if not isinstance(moments, Value):
+            what = type_name(moments)
+            msg = f"expected Moments but got a {what}; for a state file there is from_file(path)"
+            raise TypeError(msg)
         mean, std = mean_and_scale(moments, ddof, zero_variance)
         return cls(mean, std, channel_axis, scale=scale)
 
@@ -108,8 +114,10 @@ class Normalize(KeepsFloat64):
 
         Raises
         ------
-        StateError
-            If the file is damaged or not a state file.
+        FileNotFoundError
+            If there is no such file.
+        StateFileError
+            If it is damaged or not a state file.
         """
         return cls.from_moments(load(path), **options)
 

@@ -71,7 +71,8 @@ class Book:
         if done.rows.size != self.channels:
             msg = (
                 f"expected {self.channels} channels on axis {channel_axis} but the batch of shape "
-                f"{tuple(x.shape)} has {done.rows.size} there"
+                f"{tuple(x.shape)} has {done.rows.size} there; pass another channel_axis (-1 "
+                f"serves any number of axes before the channels)"
             )
             raise ValueError(msg)
         if not done.some:

@@ -46,15 +46,20 @@ class RunningNormalize(KeepsFloat64):
     channel_axis : int, tuple of int or None
         Where they are.
     min_count : float
-        As long as a channel has fewer values it passes unchanged.
+        As long as a channel has fewer values it passes unchanged: the first observation of a
+        single environment does.
     until : float, optional
-        Once a channel has so many values nothing is added to it. The batch that gets there counts.
+        Once a channel has so many values nothing is added to it; what a `sync` brings counts.
+        The batch that gets there counts.
     half_life : float, optional
         Forget: values count half after so many others of their channel; see `streamnorm.running`
-        for the formula. Default: nothing is forgotten.
+        for the formula. Default: nothing is forgotten. There is no `sync` then, and no `moments`.
     nan_policy : {"propagate", "omit", "raise"}
         As for `streamnorm.measure`: one NaN makes a channel NaN for good, or is left out, or is
-        refused.
+        refused. An infinity makes the mean infinite for good.
+
+    Options are no part of the ``state_dict``: build the module with the same ones. What has been
+    learned is deployed by ``Normalize.from_moments(module.moments)``.
 
     Examples
     --------
@@ -148,13 +153,15 @@ class RunningNormalize(KeepsFloat64):
         return apply(denormalized, y, values, work, result)
 
     def learn(self, x: Tensor) -> None:
-        """Learn from a batch without normalizing it, in training or not.
+        """Learn from a batch without normalizing it, in training or not, unless frozen.
 
         Raises
         ------
         ValueError
             As `forward` does.
         """
+        if self._is_frozen:
+            return
         published = self._buffer("statistics")
         self._book.observe(x, self.channel_axis, self.nan_policy, self.half_life, published)
         self._made.clear()
@@ -250,6 +257,12 @@ class RunningNormalize(KeepsFloat64):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        given = state_dict.get(prefix + "statistics")
+        if self.half_life is None and given is not None and not given.is_meta:
+            counts = given[0]
+            if not torch.equal(counts, counts.floor()):
+                msg = "these statistics forget: load them into a module with the same half_life="
+                raise ValueError(msg)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if prefix + "statistics" in state_dict and not self.statistics.is_meta:
             self._book.to(self.statistics.device)
@@ -262,6 +275,7 @@ class RunningNormalize(KeepsFloat64):
         """Say how many channels, where, and what is not the default."""
         said = f"{self.channels} channels, channel_axis={self.channel_axis}"
         given = {"until": self.until, "half_life": self.half_life}
+        given["frozen"] = True if self._is_frozen else None
         return said + "".join(f", {k}={v}" for k, v in given.items() if v is not None)
 
 
