@@ -202,11 +202,7 @@ def errors(device):
         "streamnorm": sn.measure(x).std(),
         "streamnorm, exact": sn.measure(x, exact=True).std(),
         "torch.var_mean": torch.var_mean(x, dim=dims, correction=0)[0].sqrt(),
-        "float32 sum and sum of squares": (squares / n - (total / n) ** 2)
-        .abs()
-        .sqrt()
-        .cpu()
-        .numpy(),
+        "float32 sum and sum of squares": (squares / n - (total / n) ** 2).abs().sqrt(),
     }
     if x.is_cuda:
         _, inverse = torch.batch_norm_stats(x, 0.0)

@@ -1,8 +1,8 @@
 r"""Moments that go on running: of all that was seen, of what is new, and what to normalize with.
 
 A step is one formula over a book of fields, all float64, of which it changes some. It runs under
-NumPy, compiled (`kernels.compiled.advance`) and, where the book lies on a device, under torch; a
-test proves equal bits.
+NumPy, compiled (`kernels.compiled.advance`) and, where the book lies on a device, under torch or as
+one Triton kernel written out from it (`kernels.triton_running`); tests prove equal bits.
 
 With forgetting, the weight of a value halves with every :math:`h` values of its channel that come
 after its batch: before a batch of :math:`n` values is merged, count and m2 of what was seen are

@@ -46,7 +46,7 @@ def main(arguments):
         old.unlink()
     cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q")
     needs_torch = ["streamnorm/nn", *map(str, ROOT.glob("streamnorm/kernels/t[or][ri][ct]*.py"))]
-    needs_torch.append("streamnorm/kernels/device.py")
+    needs_torch += ["streamnorm/kernels/device.py", "streamnorm/engines/torch.py"]
     without_torch = () if HAS_TORCH else tuple(f"--ignore={path}" for path in needs_torch)
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
@@ -54,7 +54,7 @@ def main(arguments):
     required = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
     step("tests", *cover, "-n", "2", "--dist", "worksteal", *without_torch, **required)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
-    omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*",)
+    omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*,streamnorm/engines/torch.py",)
     step("coverage", PYTHON, "-m", "coverage", "report", *omit)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamnorm.dtypes import Precision, Summed, precision_of
-from streamnorm.kernels.raw import SUMS
+from streamnorm.kernels.raw import MOST_VALUES, SUMS
 from streamnorm.kernels.schemes import SHORT
 from streamnorm.kernels.tiles import FEW, RUNS, Tiles, tiles_of
 from streamnorm.kernels.triton_exact import sum_floats
@@ -38,7 +38,7 @@ _SHARE = 2048
 
 
 class _Launch:
-    most_values = 1 << 30
+    most_values = MOST_VALUES
 
     def __call__(
         self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
