@@ -40,14 +40,18 @@ def _of_device(run):
     header = ["", *(f"{dtype}, {layout}" for dtype, layout in columns), "std error at 1e4"]
     copy = max(r["copy"] for r in run["speed"]) / 1e9
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    update, ratio = run["update"], run["training"]["ratio"]
+    update = run["update"]
+    steps = " and ".join(
+        f"{step['ratio']:.3f} times as long in a {name} network ({1000 * step['seconds']:.1f} ms)"
+        for name, step in run["training"].items()
+    )
     tests = "The tests passed" if run["checked"] else "TESTS FAILED"
     about = (
         f"{run['device']}, which copies {copy:.0f} GB/s (read and written); {versions}. Shares of "
         f"that, on 1 GiB and more, in turns with copies. An `update` takes {update[OURS]:.0f} µs "
         f"of the host (`torch.var_mean` {update[VAR_MEAN]:.0f}), a step of `RunningNormalize` "
-        f"{update['RunningNormalize']:.0f}; a training step with an update {ratio:.3f} times as "
-        f"long as without. {tests} there."
+        f"{update['RunningNormalize']:.0f}. A training step with an update takes {steps} as "
+        f"without. {tests} there."
     )
     return f"{_lines(header, rows)}\n\n{about}"
 

@@ -39,8 +39,9 @@ class _Parts(ABC):
     """
 
     def __init__(self) -> None:
-        # Pending parts, and fetched ones: one attribute, so that no interrupt parts them.
-        self._there: tuple[list[Pending], list[Any]] = ([], [])
+        # Pending parts, with the bytes of all up to each, and fetched ones: one attribute, so that
+        # no interrupt parts them.
+        self._there: tuple[list[tuple[Pending, int]], list[Any]] = ([], [])
         self.parts = 0
 
     def push(self, rows: Any, *, some: bool) -> None:
@@ -51,9 +52,9 @@ class _Parts(ABC):
             return
         pending, fetched = self._there
         if isinstance(rows, Pending):
-            pending.append(rows)
-            full = sum(part.nbytes for part in pending) > _MOST_PENDING_BYTES
-            if full or len(pending) == _MOST_PENDING:
+            held = rows.nbytes + (pending[-1][1] if pending else 0)
+            pending.append((rows, held))
+            if held > _MOST_PENDING_BYTES or len(pending) == _MOST_PENDING:
                 self.settle()
             return
         if pending or fetched:
@@ -64,7 +65,7 @@ class _Parts(ABC):
         """Wait for what is pending."""
         pending, fetched = self._there
         if pending:
-            self._there = [], fetched + fetch(pending)
+            self._there = [], fetched + fetch([part for part, _ in pending])
         # One by one: whatever interrupts this, none that was taken waits any longer.
         while self._there[1]:
             self._take(self._there[1].pop(0))

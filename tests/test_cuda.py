@@ -104,6 +104,17 @@ def test_exact_sums_of_any_bits(kernels, dtype):
     assert sn.measure(x.cuda(), exact=True).digest() == sn.measure(x, exact=True).digest()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["whole NCHW", "channels last", "table"])
+def test_exact_sums_of_values_far_from_the_first_ones(kernels, dtype, name):
+    shape, axis = SHAPES[name]
+    x = values(dtype, shape) * 1e-9
+    x.view(-1)[x.numel() // 2 :] *= 1e20
+    x.view(-1)[-7000:-3000] *= 1e-30
+    digest = sn.measure(x, channel_axis=axis, exact=True).digest()
+    assert sn.measure(x.cuda(), channel_axis=axis, exact=True).digest() == digest
+
+
 @pytest.mark.parametrize("scale", [1e300, 1e160, 1e-310])
 def test_the_ends_of_float64(kernels, scale):
     x = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 0.25, 1.0], (5000, 3)) * scale)
@@ -202,6 +213,7 @@ def test_running_normalization_does_not_wait_for_the_gpu(kernels):
             module.train()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert module.moments.count.tolist() == [21 * 32] * 16
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])

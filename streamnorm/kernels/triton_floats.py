@@ -1,7 +1,7 @@
 """For the GPU: sums around a shift in float64, with one read of the data; then one merge.
 
-Every program sums its own rows around a shift of its own and gives one partial result for each of
-its channels; a second kernel merges those of a channel in a fixed order. No atomics: the same bits
+Every program sums its own rows around a shift of its own and gives one partial result, or one for
+every lane; a second kernel merges those of a channel in a fixed order. No atomics: the same bits
 from run to run.
 """
 
@@ -11,10 +11,9 @@ import triton.language as tl
 from streamnorm.kernels.triton_tiles import (
     ALL,
     RUNS,
-    checked_from,
+    add_up,
     lanes_of,
     load,
-    load_four,
     number,
     values_of,
 )
@@ -27,6 +26,8 @@ _UP = tl.constexpr(2.0**600)
 _TOP = tl.constexpr(1e290)
 _FAR = tl.constexpr(16.0)
 """Rows are read again where the mean is more than four standard deviations from the shift."""
+_COUNTED, _OMIT = tl.constexpr(1), tl.constexpr(2)
+"""Of what a tile is added by: behind the dtype, whether to count and whether to omit NaN."""
 _MOST_READS = tl.constexpr(3)
 """All rows around the first tile's mean; all again, scaled down; and again around their mean."""
 
@@ -66,73 +67,24 @@ def _finite(x):
 
 
 @triton.jit
-def _add(
-    raw, keep, shift, scale, n, s1, s2, lo, hi,
-    STORED: tl.constexpr, COUNTED: tl.constexpr, OMIT: tl.constexpr,
-):  # fmt: skip
+def _add(raw, keep, sums, around, HOW: tl.constexpr):
     """Add a tile to the sums of its places: deviations, their squares, extremes."""
+    n, s1, s2, lo, hi = sums
+    center, scale = around
+    STORED: tl.constexpr = HOW[0]
     value = number(raw, STORED)
-    if OMIT:
+    if HOW[_OMIT]:
         keep = keep & (value == value)
     deviation = value.to(tl.float64)
     if STORED == "float64":
         deviation = deviation * scale
-    deviation = tl.where(keep, deviation - shift, 0.0)
-    if COUNTED:
+    deviation = tl.where(keep, deviation - center, 0.0)
+    if HOW[_COUNTED]:
         n += keep.to(tl.int32)
     s1 += deviation
     s2 = tl.fma(deviation, deviation, s2)
     lo = tl.minimum(lo, tl.where(keep, value, float("inf")), propagate_nan=ALL)
     hi = tl.maximum(hi, tl.where(keep, value, float("-inf")), propagate_nan=ALL)
-    return n, s1, s2, lo, hi
-
-
-@triton.jit
-def _gather(
-    x, valid, first, last, block, channels, inner, per, used, size, shift, scale,
-    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr, OMIT: tl.constexpr,
-    EVEN: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
-):  # fmt: skip
-    """Sum every place of the tiles by itself; counts only where not all values count."""
-    kind: tl.constexpr = _kind(STORED)
-    counted: tl.constexpr = MASKED or OMIT
-    n = tl.zeros((R, W), tl.int32)
-    s1 = tl.zeros((R, W), tl.float64)
-    s2 = tl.zeros((R, W), tl.float64)
-    lo = tl.full((R, W), float("inf"), kind)
-    hi = tl.full((R, W), float("-inf"), kind)
-    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
-    if checked > first:
-        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
-            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
-        )
-        for start in range(first, checked, 4 * R):
-            # The next ones are under way while these are added; the last ones are loaded twice.
-            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
-            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
-                x, valid, ahead, last, block, channels, inner, per, used, size,
-                KIND, MASKED, R, W,
-            )  # fmt: skip
-            n, s1, s2, lo, hi = _add(
-                raw0, keep0, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
-            )
-            n, s1, s2, lo, hi = _add(
-                raw1, keep1, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
-            )
-            n, s1, s2, lo, hi = _add(
-                raw2, keep2, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
-            )
-            n, s1, s2, lo, hi = _add(
-                raw3, keep3, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT
-            )
-            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
-            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
-    for start in range(checked, last, R):
-        raw, keep = load(
-            x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, MASKED, True, R, W,
-        )  # fmt: skip
-        n, s1, s2, lo, hi = _add(raw, keep, shift, scale, n, s1, s2, lo, hi, STORED, counted, OMIT)
     return n, s1, s2, lo, hi
 
 
@@ -176,87 +128,71 @@ def _finish(out, at, room, stride, n, s1, s2, lo, hi, shift, scale):
 
 
 @triton.jit
-def _guess(
-    x, valid, first, last, block, channels, inner, per, used, size,
-    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr,
-    R: tl.constexpr, W: tl.constexpr,
-):  # fmt: skip
+def _guess(piece, STORED: tl.constexpr, FORM: tl.constexpr):
     """Return the mean of the finite values of the first tile, of a program or of every lane."""
-    raw, keep = load(
-        x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, True, R, W
-    )
+    raw, keep = load(piece, piece[3], True, FORM)
     value = number(raw, STORED)
     keep = keep & (value - value == 0.0)
     total = tl.sum(tl.where(keep, value, 0.0).to(tl.float64), 0)
     count = tl.sum(keep.to(tl.int32), 0)
-    if KIND == RUNS:
+    if FORM[0] == RUNS:
         total = tl.sum(total, 0)
         count = tl.sum(count, 0)
     mean = total / tl.where(count > 0, count, 1).to(tl.float64)
-    mean = tl.where(_finite(mean), mean, 0.0)
-    if KIND == RUNS:
-        shift = mean
-    else:
-        shift = mean[None, :]
-    return shift
+    return tl.where(_finite(mean), mean, 0.0)
 
 
 @triton.jit
 def measure_floats(
-    x, valid, out, channels, inner, blocks, per, used, total, each, size, parts,
-    KIND: tl.constexpr, CHANNELS: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr,
-    EVEN: tl.constexpr, R: tl.constexpr, W: tl.constexpr, OMIT: tl.constexpr,
+    x, valid, out, channels, inner, blocks, per, inverse, shift, used, total, each, size, parts,
+    KIND: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr,
+    R: tl.constexpr, W: tl.constexpr, OMIT: tl.constexpr,
 ):  # fmt: skip
     """Measure the rows of one program: its channel, or every lane, to a partial result.
 
     Gives float64 (5, C, parts): count, mean, m2, minimum and maximum.
     """
+    FORM: tl.constexpr = (KIND, MASKED, EVEN, R, W)
+    HOW: tl.constexpr = (STORED, MASKED or OMIT, OMIT)
     block = tl.program_id(0) % blocks
     chunk = tl.program_id(0) // blocks
     first = chunk * each
     last = tl.minimum(first + each, total)
-    stride = tl.cast(channels, tl.int64) * parts
-    shift = _guess(
-        x, valid, first, last, block, channels, inner, per, used, size,
-        KIND, STORED, MASKED, R, W,
+    piece = (
+        x, valid, block, first, last, channels, inner, per, inverse, shift, used, size,
     )  # fmt: skip
+    stride = tl.cast(channels, tl.int64) * parts
     if KIND == RUNS:
         at = block.to(tl.int64) * parts + chunk
         room = True
     else:
-        channel, part, room = lanes_of(block, chunk, channels, inner, used, W)
-        at = channel.to(tl.int64) * parts + part
-    scale = tl.zeros_like(shift) + 1.0
+        channel, part, room = lanes_of(piece, FORM)
+        at = channel.to(tl.int64) * parts + chunk * (used // channels) + part
+    zero = tl.zeros((R, W), tl.float64)
+    high = tl.full((R, W), float("inf"), _kind(STORED))
+    center = _guess(piece, STORED, FORM)
+    scale = tl.zeros_like(center) + 1.0
     reads = 0
     again = 1
     while again == 1:
-        n, s1, s2, lo, hi = _gather(
-            x, valid, first, last, block, channels, inner, per, used, size, shift, scale,
-            KIND, STORED, MASKED, OMIT, EVEN, R, W,
-        )  # fmt: skip
+        around = center, scale
+        if KIND != RUNS:
+            around = center[None, :], scale[None, :]
+        sums = tl.zeros((R, W), tl.int32), zero, zero, high, -high
+        n, s1, s2, lo, hi = add_up(_add, HOW, sums, around, piece, FORM)
         if KIND == RUNS:
             n, s1, s2, lo, hi = _all(n, s1, s2, lo, hi)
-            own_shift, own_scale = shift, scale
         else:
             n, s1, s2, lo, hi = _columns(n, s1, s2, lo, hi)
-            own_shift, own_scale = tl.max(shift, 0), tl.max(scale, 0)
         if not (MASKED or OMIT):
-            n = values_of(first, last, block, channels, inner, per, used, size, KIND, W).to(
-                tl.float64
-            )
-        better, smaller, odd = _finish(
-            out, at, room, stride, n, s1, s2, lo, hi, own_shift, own_scale
-        )
-        if KIND == RUNS:
-            wrong = odd
-            shift = better
-            if STORED == "float64":
-                scale = smaller
-        else:
-            wrong = tl.max(odd, 0)
-            shift = better[None, :]
-            if STORED == "float64":
-                scale = smaller[None, :]
+            n = values_of(piece, FORM).to(tl.float64)
+            if KIND == RUNS:
+                n = tl.sum(n, 0)
+        center, smaller, wrong = _finish(out, at, room, stride, n, s1, s2, lo, hi, center, scale)
+        if STORED == "float64":
+            scale = smaller
+        if KIND != RUNS:
+            wrong = tl.max(wrong, 0)
         again = ((wrong > 0) & (reads + 1 < _MOST_READS)).to(tl.int32)
         reads += 1
 

@@ -3,24 +3,31 @@
 import triton
 import triton.language as tl
 
-from streamnorm.kernels.triton_tiles import (
-    LANES,
-    channels_of,
-    checked_from,
-    lanes_of,
-    load,
-    load_four,
-    values_of,
-)
+from streamnorm.kernels.triton_tiles import LANES, add_up, channels_of, values_of
 
 __all__ = ["sum_integers"]
 
 _HALF = tl.constexpr((1 << 32) - 1)
+_LEAST, _MOST, _BITS = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+"""Of what a tile is added by: behind whether there is a mask, the range and the size of a value."""
+
+
+@triton.constexpr_function
+def _kind(least, bits):
+    """Return what values are summed and compared as.
+
+    In 32 bits where it can be: places are many, their values few. Without a sign where there is
+    none, or LLVM compares now with one and now without, and nothing compares three at a time.
+    """
+    if bits == 32:
+        return tl.int64
+    return tl.int32 if least < 0 else tl.uint32
 
 
 @triton.jit
-def _add(out, at, room, stride, n, low, high, total, squares, squares_up, UP: tl.constexpr):
+def _put(out, at, room, stride, sums, UP: tl.constexpr):
     """Add to the sums of channels; the keys of extremes compete for the largest."""
+    n, low, high, total, squares, squares_up = sums
     some = room & (n > 0)
     tl.atomic_add(out + at, n, mask=some, sem="relaxed")
     tl.atomic_max(out + stride + at, low, mask=some, sem="relaxed")
@@ -32,20 +39,18 @@ def _add(out, at, room, stride, n, low, high, total, squares, squares_up, UP: tl
 
 
 @triton.jit
-def _add_tile(
-    raw, keep, n, s, q, q_up, lo, hi,
-    MASKED: tl.constexpr, LEAST: tl.constexpr, MOST: tl.constexpr, BITS: tl.constexpr,
-):  # fmt: skip
+def _add(raw, keep, sums, around, HOW: tl.constexpr):
     """Add a tile to the sums of its places."""
+    n, s, q, q_up, lo, hi = sums
     value = raw.to(s.dtype)
-    lo = tl.minimum(lo, tl.where(keep, value, MOST))
-    hi = tl.maximum(hi, tl.where(keep, value, LEAST))
-    if MASKED:
+    lo = tl.minimum(lo, tl.where(keep, value, HOW[_MOST]))
+    hi = tl.maximum(hi, tl.where(keep, value, HOW[_LEAST]))
+    if HOW[0]:
         value = tl.where(keep, value, 0)
         n += keep.to(tl.int32)
     s += value
     product = value.to(q.dtype) * value.to(q.dtype)
-    if BITS == 32:
+    if HOW[_BITS] == 32:
         q += product & _HALF
         q_up += (product >> 32) & _HALF
     else:
@@ -55,93 +60,60 @@ def _add_tile(
 
 @triton.jit
 def sum_integers(
-    x, valid, out, channels, inner, blocks, per, used, total, each, size, parts,
-    KIND: tl.constexpr, CHANNELS: tl.constexpr, STORED: tl.constexpr, MASKED: tl.constexpr,
-    EVEN: tl.constexpr, LEAST: tl.constexpr, MOST: tl.constexpr, BITS: tl.constexpr,
+    x, valid, out, channels, inner, blocks, per, inverse, shift, used, total, each, size,
+    KIND: tl.constexpr, CHANNELS: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr,
+    LEAST: tl.constexpr, MOST: tl.constexpr, BITS: tl.constexpr,
     R: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
     """Add the rows of one program to the sums of its channels, int64 (6, C), zeros at first.
 
     In the order of `kernels.raw.SUMS`.
     """
+    FORM: tl.constexpr = (KIND, MASKED, EVEN, R, W)
+    HOW: tl.constexpr = (MASKED, LEAST, MOST, BITS)
     block = tl.program_id(0) % blocks
-    chunk = tl.program_id(0) // blocks
-    first = chunk * each
+    first = tl.program_id(0) // blocks * each
     last = tl.minimum(first + each, total)
-    # What a place adds up fits 32 bits where it can: the places are many, their values few.
-    kind: tl.constexpr = tl.int64 if BITS == 32 else tl.int32
-    square: tl.constexpr = tl.int32 if BITS == 8 else tl.int64
-    n = tl.zeros((R, W), tl.int32)
-    s = tl.zeros((R, W), kind)
-    q = tl.zeros((R, W), square)
-    q_up = tl.zeros((R, W), square)
-    lo = tl.full((R, W), MOST, kind)
-    hi = tl.full((R, W), LEAST, kind)
-    checked = checked_from(first, last, used, size, KIND, EVEN, 4 * R)
-    if checked > first:
-        raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3 = load_four(
-            x, valid, first, last, block, channels, inner, per, used, size, KIND, MASKED, R, W
-        )
-        for start in range(first, checked, 4 * R):
-            # The next ones are under way while these are added; the last ones are loaded twice.
-            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
-            more0, more1, more2, more3, of0, of1, of2, of3 = load_four(
-                x, valid, ahead, last, block, channels, inner, per, used, size,
-                KIND, MASKED, R, W,
-            )  # fmt: skip
-            n, s, q, q_up, lo, hi = _add_tile(
-                raw0, keep0, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
-            )
-            n, s, q, q_up, lo, hi = _add_tile(
-                raw1, keep1, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
-            )
-            n, s, q, q_up, lo, hi = _add_tile(
-                raw2, keep2, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
-            )
-            n, s, q, q_up, lo, hi = _add_tile(
-                raw3, keep3, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
-            )
-            raw0, raw1, raw2, raw3 = more0, more1, more2, more3
-            keep0, keep1, keep2, keep3 = of0, of1, of2, of3
-    for start in range(checked, last, R):
-        raw, keep = load(
-            x, valid, start, last, block, channels, inner, per, used, size,
-            KIND, MASKED, True, R, W,
-        )  # fmt: skip
-        n, s, q, q_up, lo, hi = _add_tile(
-            raw, keep, n, s, q, q_up, lo, hi, MASKED, LEAST, MOST, BITS
-        )
+    piece = (
+        x, valid, block, first, last, channels, inner, per, inverse, shift, used, size,
+    )  # fmt: skip
+    kind: tl.constexpr = _kind(LEAST, BITS)
+    square: tl.constexpr = kind if BITS == 8 else tl.int64
+    zero = tl.zeros((R, W), square)
+    sums = (
+        tl.zeros((R, W), tl.int32), tl.zeros((R, W), kind), zero, zero,
+        tl.full((R, W), MOST, kind), tl.full((R, W), LEAST, kind),
+    )  # fmt: skip
+    n, s, q, q_up, lo, hi = add_up(_add, HOW, sums, (), piece, FORM)
     # Rows together, then lanes: from here on in 64 bits.
-    if MASKED:
-        count = tl.sum(n, 0).to(tl.int64)
-    else:
-        count = tl.zeros((W,), tl.int64)
-    every = values_of(first, last, block, channels, inner, per, used, size, KIND, W)
-    sums = tl.sum(s.to(tl.int64), 0)
-    squares = tl.sum(q.to(tl.int64), 0)
-    squares_up = tl.sum(q_up.to(tl.int64), 0)
+    s = tl.sum(s.to(tl.int64), 0)
+    q = tl.sum(q.to(tl.int64), 0)
+    q_up = tl.sum(q_up.to(tl.int64), 0)
     low = (MOST + 1) - tl.min(lo, 0).to(tl.int64)
     high = tl.max(hi, 0).to(tl.int64) - (LEAST - 1)
-    up: tl.constexpr = BITS == 32
-    stride = tl.cast(channels, tl.int64)
-    if KIND == LANES:
-        channel, _, room = lanes_of(block, chunk, channels, inner, used, W)
-        if not MASKED:
-            count += every
-        _add(
-            out, channel, room, stride, count, low, high, sums, squares, squares_up, up,
-        )  # fmt: skip
+    if MASKED:
+        n = tl.sum(n, 0).to(tl.int64)
     else:
-        channel = channels_of(channels, inner, used, KIND, W)
+        n = values_of(piece, FORM)
+    stride = tl.cast(channels, tl.int64)
+    up: tl.constexpr = BITS == 32
+    base, channel, room = channels_of(piece, FORM)
+    if KIND == LANES:
+        _put(out, channel, room, stride, (n, low, high, s, q, q_up), up)
+    else:
         for c in tl.static_range(CHANNELS):
-            mine = channel == c
-            if MASKED:
-                own = tl.sum(tl.where(mine, count, 0), 0)
-            else:
-                own = every
-            _add(
-                out, block + c, True, stride, own,
-                tl.max(tl.where(mine, low, 0), 0), tl.max(tl.where(mine, high, 0), 0),
-                tl.sum(tl.where(mine, sums, 0), 0), tl.sum(tl.where(mine, squares, 0), 0),
-                tl.sum(tl.where(mine, squares_up, 0), 0), up,
-            )  # fmt: skip
+            sums = _of_channel(channel == c, n, low, high, s, q, q_up)
+            _put(out, base + c, True, stride, sums, up)
+
+
+@triton.jit
+def _of_channel(mine, n, low, high, s, q, q_up):
+    """Put together the lanes of one channel."""
+    return (
+        tl.sum(tl.where(mine, n, 0), 0),
+        tl.max(tl.where(mine, low, 0), 0),
+        tl.max(tl.where(mine, high, 0), 0),
+        tl.sum(tl.where(mine, s, 0), 0),
+        tl.sum(tl.where(mine, q, 0), 0),
+        tl.sum(tl.where(mine, q_up, 0), 0),
+    )

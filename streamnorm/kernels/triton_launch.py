@@ -10,31 +10,32 @@ from torch import Tensor
 from streamnorm.dtypes import Precision, Summed, precision_of
 from streamnorm.kernels.raw import MOST_VALUES, SUMS
 from streamnorm.kernels.schemes import SHORT
-from streamnorm.kernels.tiles import FEW, RUNS, Tiles, tiles_of
+from streamnorm.kernels.tiles import FEW, Shape, inverse_of, tiles_of
 from streamnorm.kernels.triton_exact import sum_floats
 from streamnorm.kernels.triton_floats import measure_floats, merge_partials
 from streamnorm.kernels.triton_integers import sum_integers
+from streamnorm.kernels.tuned import BYTES, SHAPES
 from streamnorm.limbs import NARROW
 from streamnorm.pending import current_stream
 
 __all__ = ["Start", "launch"]
 
-_FORMATS = {"float16": (10, -14), "bfloat16": (7, -126), "float32": (23, -126)}
-"""Bits of the fraction, and the exponent of the smallest normal number."""
+_FORMATS = {"float16": (10, -14, 6), "bfloat16": (7, -126, 6), "float32": (23, -126, 3)}
+"""Bits of the fraction, the exponent of the smallest normal number, and how many powers of two a
+program's largest value may lie above that of its first tile: the more, the sooner are small values
+below the window."""
 _VIEWED = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
-OPTIONS = {
-    "measure_floats": ({"num_warps": 4}, {"num_warps": 4}),
-    "sum_floats": ({"num_warps": 8, "maxnreg": 128}, {"num_warps": 4}),
-    "sum_integers": ({"num_warps": 4}, {"num_warps": 8, "maxnreg": 64}),
-    "merge_partials": ({"num_warps": 4}, {"num_warps": 4}),
-    "advance_book": ({"num_warps": 4}, {"num_warps": 4}),
-}
-"""For runs, and for all else; docs/design.md has figures."""
-MOST_TILES = {"measure_floats": 512, "sum_floats": 64, "sum_integers": 512}
-"""Of a program. 2**17 values of exact sums stay below 2**63 units, places of 8 bits below 2**31."""
+_MOST_EXACTLY = 1 << 17
+"""Values that a program adds up exactly: they stay below 2**63 units of a window, and those of a
+place, at most 128, within the digits of float64."""
+_LONG = 2048
+"""Partial results of a channel that one program merges; more are merged in two steps."""
+_SHORT = 256
+_MERGING = 512
+"""Programs that merge at a time, if there are as many shares of `_SHORT`."""
 _MERGED_AT_ONCE = 1024
-_SHARE = 2048
-"""Partial results of a channel that one program merges; more are merged twice."""
+_USUAL = Shape(0, 0)
+"""Of kernels that have no tiles."""
 
 
 class _Launch:
@@ -68,6 +69,7 @@ class Start:
     kernel: Any
     programs: int
     given: dict[str, Any]
+    shape: Shape = _USUAL
     compiled: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(self, *tensors: Tensor) -> None:
@@ -77,9 +79,8 @@ class Start:
         if run is not None:
             run(*tensors, *self.given.values(), stream=current_stream(key[0]))
             return
-        options = OPTIONS[self.kernel.__name__][self.given.get("KIND") != RUNS]
         made = self.kernel[(self.programs,)](
-            *tensors, **self.given, **options, enable_fp_fusion=False
+            *tensors, **self.given, **self.shape.options, enable_fp_fusion=False
         )
         # Triton's interpreter makes nothing that could be kept.
         if made is not None:
@@ -115,54 +116,53 @@ def _plan_for(
     shape: tuple[int, int, int], dtype: str, masked: bool, exact: bool, omit: bool
 ) -> _Plan:
     precision = precision_of(dtype)
-    itemsize = precision.bits.itemsize
     channels = shape[1]
     if not precision.is_float and (exact or precision.bits.itemsize <= 2):
         least, most = precision.range
-        further = {"LEAST": least, "MOST": most, "BITS": 8 * itemsize}
-        tiles = _deal(sum_integers, shape, itemsize)
-        start = _start(sum_integers, shape, precision, masked, tiles, further)
+        further = {"LEAST": least, "MOST": most, "BITS": 8 * precision.bits.itemsize}
+        start = _start(sum_integers, shape, precision, masked, BYTES, further)
         return _Plan(start, (1, len(SUMS), channels), floats=False)
     if exact:
-        fraction, exponent = _FORMATS[precision.name]
+        fraction, exponent, ahead = _FORMATS[precision.name]
         # The last bit of the smallest numbers is the last of the lowest window.
         least = exponent - fraction + SHORT.span + 126
-        further = {"FRACTION": fraction, "LEAST": least}
-        tiles = _deal(sum_floats, shape, itemsize)
-        start = _start(sum_floats, shape, precision, masked, tiles, further)
+        further = {"FRACTION": fraction, "LEAST": least, "AHEAD": ahead}
+        start = _start(sum_floats, shape, precision, masked, _MOST_EXACTLY, further)
         return _Plan(start, (1, channels, NARROW.dtype.itemsize // 8), floats=False)
-    tiles = _deal(measure_floats, shape, itemsize)
     further = {"OMIT": omit and precision.is_float}
-    start = _start(measure_floats, shape, precision, masked, tiles, further)
-    merges = _merges(channels, tiles.parts)
-    return _Plan(start, _room(channels, tiles.parts), floats=True, merges=merges)
-
-
-def _deal(kernel: Any, shape: tuple[int, int, int], itemsize: int) -> Tiles:
-    few = kernel is not measure_floats
-    return tiles_of(*shape, itemsize, MOST_TILES[kernel.__name__], few=few)
+    start = _start(measure_floats, shape, precision, masked, BYTES, further)
+    parts = start.given["parts"]
+    return _Plan(start, _room(channels, parts), floats=True, merges=_merges(channels, parts))
 
 
 def _start(
-    kernel: Any, shape: tuple[int, int, int], precision: Precision, masked: bool, tiles: Tiles,
+    kernel: Any, shape: tuple[int, int, int], precision: Precision, masked: bool, most: int,
     further: dict[str, Any],
 ) -> Start:  # fmt: skip
+    """Deal an array out to programs of at most so many values."""
     outer, channels, inner = shape
-    given = {
-        "channels": channels, "inner": inner, "blocks": tiles.blocks, "per": tiles.per,
-        "used": tiles.used, "total": tiles.total, "each": tiles.each,
-        "size": outer * channels * inner, "parts": tiles.parts, "KIND": tiles.kind,
-        "CHANNELS": channels if tiles.kind == FEW else 1, "STORED": precision.name,
-        "MASKED": masked, "EVEN": tiles.even, "R": tiles.rows, "W": tiles.width,
+    itemsize = precision.bits.itemsize
+    shapes = SHAPES[kernel.__name__][itemsize]
+    few = kernel is not measure_floats
+    tiles = tiles_of(outer, channels, inner, shapes, min(most, BYTES // itemsize), few=few)
+    inverse, shift = inverse_of(tiles.per)
+    given = tiles._asdict() | further | {
+        "channels": channels, "inner": inner, "inverse": inverse, "shift": shift,
+        "size": outer * channels * inner, "KIND": tiles.kind, "STORED": precision.name,
+        "CHANNELS": channels if tiles.kind == FEW else 1, "MASKED": masked, "EVEN": tiles.even,
+        "R": tiles.rows, "W": tiles.width,
     }  # fmt: skip
-    return Start(kernel, tiles.blocks * tiles.chunks, _ordered(kernel, 3, given | further))
+    programs = tiles.blocks * tiles.chunks
+    return Start(kernel, programs, _ordered(kernel, 3, given), shapes[tiles.kind])
 
 
 def _merges(channels: int, parts: int) -> tuple[tuple[Start, tuple[int, ...]], ...]:
     """Return how the partial results of every channel become one: at once, or in two steps."""
     merges = []
     while parts > 1:
-        groups = -(-parts // _SHARE)
+        groups = 1
+        if parts > _LONG:
+            groups = min(-(-parts // _SHORT), max(-(-parts // _LONG), _MERGING // channels))
         share = -(-parts // groups)
         at_once = min(_MERGED_AT_ONCE, 1 << (share - 1).bit_length())
         given = {

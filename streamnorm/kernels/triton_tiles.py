@@ -1,4 +1,10 @@
-"""For the GPU: the tiles of a program, where they lie and what they hold."""
+"""For the GPU: the tiles of a program, where they lie, what they hold, and the loop over them.
+
+Two tuples go through all functions. A *piece* is what a program reads: the values, the mask, its
+block, its first and last row, and what `kernels.tiles` says of them: channels, inner, per with its
+inverse and shift, used and size. A *form* is what it is compiled for: kind, whether there is a
+mask, whether all rows are full, and the rows and the width of a tile.
+"""
 
 import triton
 import triton.language as tl
@@ -7,32 +13,32 @@ from streamnorm.kernels import tiles
 
 __all__ = [
     "ALL",
-    "FEW",
     "LANES",
     "RUNS",
+    "add_up",
     "channels_of",
-    "checked_from",
     "lanes_of",
     "load",
-    "load_four",
     "number",
     "values_of",
 ]
 
 RUNS = tl.constexpr(tiles.RUNS)
-FEW = tl.constexpr(tiles.FEW)
 LANES = tl.constexpr(tiles.LANES)
 ALL = tl.constexpr(tl.PropagateNan.ALL)
+_KIND, _MASKED, _EVEN, _ROWS, _WIDTH = (tl.constexpr(k) for k in range(5))
 
 
 @triton.jit
-def _place(t, block, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr):
+def _place(piece, t, FORM: tl.constexpr):
     """Return where rows begin, in values, and how many values of each there are.
 
     Rows `t` as numbers, shape (R, 1); gives int64 and int32 of that shape.
     """
-    if KIND == RUNS:
-        run = t // per
+    _, _, block, _, _, channels, inner, per, inverse, shift, used, size = piece
+    W: tl.constexpr = FORM[_WIDTH]
+    if FORM[_KIND] == RUNS:
+        run = ((t.to(tl.int64) * inverse) >> shift).to(tl.int32)
         ahead = (t - run * per) * W
         start = (run.to(tl.int64) * channels + block) * inner + ahead
         limit = inner - ahead
@@ -59,110 +65,123 @@ def number(raw, STORED: tl.constexpr):
 
 
 @triton.jit
-def checked_from(
-    first, last, used, size, KIND: tl.constexpr, EVEN: tl.constexpr, ROWS: tl.constexpr
-):
-    """Return the row from which on rows are not known to come in full steps of `ROWS`."""
-    full = last
-    if KIND != RUNS:
-        full = tl.minimum(last, tl.cast(size // used, tl.int32))
-    checked = first + (full - first) // ROWS * ROWS
-    if not EVEN:
-        checked = first
-    return checked
-
-
-@triton.jit
-def load(
-    x, valid, start, last, block, channels, inner, per, used, size,
-    KIND: tl.constexpr, MASKED: tl.constexpr, CHECKED: tl.constexpr,
-    R: tl.constexpr, W: tl.constexpr,
-):  # fmt: skip
+def load(piece, start, CHECKED: tl.constexpr, FORM: tl.constexpr):
     """Return the stored values of a tile, and which of them count.
 
     Places that are of no channel are not looked after unless the tile is `CHECKED`.
     """
+    x, valid, block, _, last, _, _, _, _, _, used, _ = piece
+    R: tl.constexpr = FORM[_ROWS]
+    W: tl.constexpr = FORM[_WIDTH]
     cols = tl.arange(0, W)[None, :]
     t = start + tl.arange(0, R)[:, None]
-    base, limit = _place(t, block, channels, inner, per, used, size, KIND, W)
+    base, limit = _place(piece, t, FORM)
     at = base + cols
     keep = tl.full((R, W), 1, tl.int1)
     if CHECKED:
         keep = (t < last) & (cols < limit)
         raw = tl.load(x + at, mask=keep, other=0)
-        if MASKED:
+        if FORM[_MASKED]:
             keep = keep & (tl.load(valid + at, mask=keep, other=0) != 0)
-    elif KIND == RUNS:
+    elif FORM[_EVEN]:
         raw = tl.load(x + at)
-        if MASKED:
+        if FORM[_MASKED]:
             keep = tl.load(valid + at) != 0
     else:
-        room = cols < (used if KIND == FEW else used - block * W)
+        room = cols < used - block * W
         raw = tl.load(x + at, mask=room, other=0)
-        if MASKED:
+        if FORM[_MASKED]:
             keep = tl.load(valid + at, mask=room, other=0) != 0
     return raw, keep
 
 
 @triton.jit
-def load_four(
-    x, valid, start, last, block, channels, inner, per, used, size,
-    KIND: tl.constexpr, MASKED: tl.constexpr, R: tl.constexpr, W: tl.constexpr,
-):  # fmt: skip
+def _load_four(piece, start, FORM: tl.constexpr):
     """Load four full tiles before any is used: a program then waits for memory once for all."""
-    raw0, keep0 = load(
-        x, valid, start, last, block, channels, inner, per, used, size, KIND, MASKED, False, R, W
+    R: tl.constexpr = FORM[_ROWS]
+    return (
+        load(piece, start, False, FORM),
+        load(piece, start + R, False, FORM),
+        load(piece, start + 2 * R, False, FORM),
+        load(piece, start + 3 * R, False, FORM),
     )
-    raw1, keep1 = load(
-        x, valid, start + R, last, block, channels, inner, per, used, size,
-        KIND, MASKED, False, R, W,
-    )  # fmt: skip
-    raw2, keep2 = load(
-        x, valid, start + 2 * R, last, block, channels, inner, per, used, size,
-        KIND, MASKED, False, R, W,
-    )  # fmt: skip
-    raw3, keep3 = load(
-        x, valid, start + 3 * R, last, block, channels, inner, per, used, size,
-        KIND, MASKED, False, R, W,
-    )  # fmt: skip
-    return raw0, raw1, raw2, raw3, keep0, keep1, keep2, keep3
 
 
 @triton.jit
-def values_of(
-    first, last, block, channels, inner, per, used, size, KIND: tl.constexpr, W: tl.constexpr
-):
-    """Return how many values the rows of a program hold of each channel, or of every lane."""
-    if KIND == RUNS:
+def _checked_from(piece, FORM: tl.constexpr):
+    """Return the row from which on rows are not known to come in full steps of four tiles."""
+    _, _, _, first, last, _, _, _, _, _, used, size = piece
+    full = last
+    if FORM[_KIND] != RUNS:
+        full = tl.minimum(last, tl.cast(size // used, tl.int32))
+    checked = first + (full - first) // (4 * FORM[_ROWS]) * (4 * FORM[_ROWS])
+    if FORM[_KIND] == RUNS and not FORM[_EVEN]:
+        checked = first
+    return checked
+
+
+@triton.jit
+def add_up(ADD: tl.constexpr, HOW: tl.constexpr, sums, around, piece, FORM: tl.constexpr):
+    """Add all tiles of a program to the sums of its places.
+
+    ``ADD(raw, keep, sums, around, HOW)`` adds one tile and gives the new sums, a tuple.
+    """
+    R: tl.constexpr = FORM[_ROWS]
+    _, _, _, first, last, _, _, _, _, _, _, _ = piece
+    checked = _checked_from(piece, FORM)
+    if checked > first:
+        tiles = _load_four(piece, first, FORM)
+        for start in range(first, checked, 4 * R):
+            # The next ones are under way while these are added; the last ones are loaded twice.
+            ahead = tl.minimum(start + 4 * R, checked - 4 * R)
+            more = _load_four(piece, ahead, FORM)
+            for k in tl.static_range(4):
+                raw, keep = tiles[k]
+                sums = ADD(raw, keep, sums, around, HOW)
+            tiles = more
+    for start in range(checked, last, R):
+        raw, keep = load(piece, start, True, FORM)
+        sums = ADD(raw, keep, sums, around, HOW)
+    return sums
+
+
+@triton.jit
+def values_of(piece, FORM: tl.constexpr):
+    """Return how many values there are in every lane of a program's rows, int64 (W,)."""
+    _, _, block, first, last, _, inner, per, _, _, used, size = piece
+    W: tl.constexpr = FORM[_WIDTH]
+    lane = tl.arange(0, W)
+    values = tl.zeros((W,), tl.int64) + (last - first)
+    if FORM[_KIND] == RUNS:
         ends = last // per - first // per
-        values = (last - first).to(tl.int64) * W - ends.to(tl.int64) * (per * W - inner)
-    elif KIND == FEW:
-        stop = tl.minimum(last.to(tl.int64) * used, size)
-        values = (stop - first.to(tl.int64) * used) // channels
+        values -= tl.where(lane < inner - (per - 1) * W, 0, ends)
     else:
-        lane = block * W + tl.arange(0, W)
-        missing = lane >= size - (last - 1).to(tl.int64) * used
-        values = (last - first) - missing.to(tl.int64)
+        lane += block * W
+        values -= (lane >= size - (last - 1).to(tl.int64) * used).to(tl.int64)
         values = tl.where(lane < used, values, 0)
     return values
 
 
 @triton.jit
-def lanes_of(block, chunk, channels, inner, used, W: tl.constexpr):
-    """Return of every lane its channel, and the number of its partial result there."""
+def lanes_of(piece, FORM: tl.constexpr):
+    """Return the channel of every lane, the number of its partial result in a row, and its room."""
+    _, _, block, _, _, channels, inner, _, _, _, used, _ = piece
+    W: tl.constexpr = FORM[_WIDTH]
     lane = block * W + tl.arange(0, W)
     unit = channels * inner
     own = lane % unit
-    sub = lane // unit * inner + own % inner
-    return own // inner, chunk * (used // channels) + sub, lane < used
+    return own // inner, lane // unit * inner + own % inner, lane < used
 
 
 @triton.jit
-def channels_of(channels, inner, used, KIND: tl.constexpr, W: tl.constexpr):
-    """Return which of the channels that a program puts together each lane is of, (W,)."""
-    cols = tl.arange(0, W)
-    if KIND == FEW:
-        channel = tl.where(cols < used, (cols % (channels * inner)) // inner, -1)
+def channels_of(piece, FORM: tl.constexpr):
+    """Return the program's first channel; of every lane its channel from there on, and its room."""
+    if FORM[_KIND] == RUNS:
+        W: tl.constexpr = FORM[_WIDTH]
+        base = piece[2]
+        channel = tl.zeros((W,), tl.int32)
+        room = channel == 0
     else:
-        channel = tl.zeros_like(cols)
-    return channel
+        base = piece[2] * 0
+        channel, _, room = lanes_of(piece, FORM)
+    return base, channel, room
