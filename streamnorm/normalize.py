@@ -101,7 +101,13 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     ValueError
         If the array has another number of channels on that axis.
     """
-    kept = kept_axes(len(shape), channel_axis)
+    ndim = len(shape)
+    if type(channel_axis) is int and -ndim <= channel_axis < ndim:
+        # Most often; modules ask at every step.
+        axis = channel_axis % ndim
+        if shape[axis] == len(values):
+            return values.reshape(-1, *[1] * (ndim - 1 - axis))
+    kept = kept_axes(ndim, channel_axis)
     sizes = tuple(shape[axis] for axis in kept)
     if math.prod(sizes) != len(values):
         msg = (
@@ -113,7 +119,7 @@ def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> An
     order = sorted(range(len(kept)), key=lambda i: kept[i])
     values = values.reshape(sizes)
     values = values.transpose(order) if isinstance(values, np.ndarray) else values.permute(order)
-    return values.reshape([shape[a] if a in kept else 1 for a in range(len(shape))])
+    return values.reshape([shape[a] if a in kept else 1 for a in range(ndim)])
 
 
 def check_constants(mean: Floats, std: Floats) -> None:

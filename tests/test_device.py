@@ -138,6 +138,20 @@ def test_exact_sums_of_bfloat16_of_any_bits_are_those_of_the_host(kit):
 
 
 @per_kit
+@pytest.mark.parametrize("shape", [(2, 2, 4000), (4000, 3, 1), (300, 20, 1)], ids=str)
+@pytest.mark.parametrize("later", [1e-30, 1e-18, 1e20])
+def test_exact_sums_find_values_far_from_the_first_ones(kit, shape, later):
+    """Below and above the window that a program guesses; and NaN beside them."""
+    block = np.random.default_rng(4).normal(1, 1, shape).astype(np.float32) * np.float32(1e-9)
+    flat = block.reshape(-1)
+    flat[flat.size // 2 :] *= np.float32(later)
+    flat[-7:-3] *= np.float32(1e-12)
+    for odd in (False, True):
+        flat[-1] = np.nan if odd else 1
+        assert kit.measure(block, exact=True).digest() == sn.measure(block, exact=True).digest()
+
+
+@per_kit
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exact_sums_are_those_of_rationals(kit, dtype):
     column = patterns(dtype, np.random.default_rng(2), (500, 1))

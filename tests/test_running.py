@@ -18,6 +18,7 @@ from streamnorm.kernels import compiled
 
 torch = pytest.importorskip("torch")
 nn = pytest.importorskip("streamnorm.nn")
+observing = pytest.importorskip("streamnorm.nn.observing")
 pytestmark = pytest.mark.torch
 
 FEW = settings(max_examples=20)
@@ -378,12 +379,17 @@ def test_other_channels_and_bad_options_are_refused():
         nn.RunningNormalize(3, nan_policy="drop")
 
 
+def on_a_device(book):
+    """Return a book as it is on devices, in memory of the host."""
+    return observing._DeviceBook(book.channels, torch.from_numpy(book.fields))
+
+
 @pytest.mark.parametrize("options", [{}, {"until": 70}, {"half_life": 30.0}], ids=str)
 @pytest.mark.parametrize("policy", ["omit", "raise"])
 def test_a_book_on_a_device_learns_what_one_on_the_host_learns(policy, options):
     """With tensors of the host, which come as rows, and with pieces."""
     here, there = (nn.RunningNormalize(3, nan_policy=policy, **options) for _ in range(2))
-    there._book.fields = torch.from_numpy(there._book.fields)
+    there._book = on_a_device(there._book)
     for batch in batches(12):
         torch.testing.assert_close(there(batch), here(batch), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(there.statistics, here.statistics, rtol=1e-12, atol=1e-12)
@@ -398,7 +404,7 @@ def test_a_batch_in_pieces_counts_as_one():
     x[3] = torch.nan
     for options in ({"until": 250}, {"half_life": 100.0}):
         here, there = (nn.RunningNormalize(1, nan_policy="omit", **options) for _ in range(2))
-        there._book.fields = torch.from_numpy(there._book.fields)
+        there._book = on_a_device(there._book)
         here(x)
         with (
             measured_by("plain torch"),

@@ -6,7 +6,7 @@ torch. A device without float64 is read by the host, piece by piece.
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import Protocol
 
@@ -118,12 +118,6 @@ def _measured(
     kernels: Kernels, arranged: Tensor, mask: Tensor | None, layout: Layout,
     precision: Precision, *, exact: bool, omit: bool,
 ) -> Tensor:  # fmt: skip
-    if mask is None and arranged.numel() <= kernels.most_values:
-        lying = arranged if arranged.is_contiguous() else arranged.contiguous()
-        whole = lying.view(layout.flat_shape(tuple(arranged.shape)))
-        numbers = kernels(whole, None, precision, exact=exact, omit=omit)
-        if numbers is not None:
-            return numbers
     taken: list[Tensor] = []
     for x, valid in _blocks(arranged, mask, layout, kernels.most_values):
         numbers = kernels(x, valid, precision, exact=exact, omit=omit)
@@ -135,16 +129,20 @@ def _measured(
 
 def _blocks(
     arranged: Tensor, mask: Tensor | None, layout: Layout, most: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield contiguous pieces of shape (O, C, I), copied only where they do not lie so."""
-    for piece in pieces_of(tuple(arranged.shape), layout.outer, layout.kept, most):
-        whole = arranged.numel() <= most
-        x = arranged if whole else arranged[piece]
-        flat = layout.flat_shape(tuple(x.shape))
-        kept = None
-        if mask is not None:
-            kept = (mask if whole else mask[piece]).contiguous().view(flat)
-        yield x.contiguous().view(flat), kept
+) -> Iterable[tuple[Tensor, Tensor | None]]:
+    """Cut into contiguous pieces of shape (O, C, I), copied only where they do not lie so."""
+    if arranged.numel() <= most:
+        return ((_flat(arranged, layout), None if mask is None else _flat(mask, layout)),)
+    pieces = pieces_of(tuple(arranged.shape), layout.outer, layout.kept, most)
+    return (
+        (_flat(arranged[piece], layout), None if mask is None else _flat(mask[piece], layout))
+        for piece in pieces
+    )
+
+
+def _flat(block: Tensor, layout: Layout) -> Tensor:
+    lying = block if block.is_contiguous() else block.contiguous()
+    return lying.view(layout.flat_shape(tuple(block.shape)))
 
 
 def _by_the_host(

@@ -122,7 +122,7 @@ def tiles_of(
     width = shape.width
     used = math.lcm(unit, width)
     if kind == LANES and outer * unit < _STEP * shape.values // width * used:
-        width, used = _fitting(unit, _WIDEST_UNIT), unit
+        width, used = _fitting(unit, min(_WIDEST_UNIT, shape.values)), unit
     rows = -(-outer * unit // used)
     blocks = -(-used // width)
     deal = Tiles(kind, blocks, 0, 0, width, 1, used, rows, 0, used % width == 0, used // channels)

@@ -7,18 +7,26 @@ formula stands once, and costs a few milliseconds to compile.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
+from streamnorm.kernels.operators import Operators
+
 __all__ = ["Fields", "Flags", "Number", "Record", "choose", "select"]
 
 _F64 = ir.DoubleType()
 _I64 = ir.IntType(64)
+_INSTRUCTIONS = {
+    "+": ("fadd", "add"), "-": ("fsub", "sub"), "*": ("fmul", "mul"), "/": ("fdiv", "fdiv"),
+    "&": ("and_", "and_"), "|": ("or_", "or_"),
+}  # fmt: skip
+"""For floats, and for all else."""
 
 
-class Number:
+class Number(Operators):
     """An integer, a float64, a condition, or a vector of them, in the function being written."""
 
     def __init__(self, builder: Any, value: Any) -> None:
@@ -31,61 +39,22 @@ class Number:
             return other.value
         return _constant(self.value.type, other)
 
-    def _element(self) -> Any:
-        return getattr(self.value.type, "element", self.value.type)
+    def apply(self, sign: str, other: Any) -> "Number":
+        """Write one instruction."""
+        floats = getattr(self.value.type, "element", self.value.type) == _F64
+        if sign == "*" and isinstance(other, float) and not floats:
+            return Number(self.builder, self.builder.sitofp(self.value, _F64)) * other
+        write = self._instruction(sign, floats)
+        return Number(self.builder, write(self.value, self.like(other)))
 
-    def _apply(self, floats: str, integers: str, other: Any) -> "Number":
-        name = floats if self._element() == _F64 else integers
-        return Number(self.builder, getattr(self.builder, name)(self.value, self.like(other)))
-
-    def _compare(self, sign: str, other: Any) -> "Number":
-        unordered = sign == "!="
-        if self._element() != _F64:
-            compare = self.builder.icmp_signed
-        else:
-            compare = self.builder.fcmp_unordered if unordered else self.builder.fcmp_ordered
-        return Number(self.builder, compare(sign, self.value, self.like(other)))
-
-    def __add__(self, other: Any) -> "Number":
-        return self._apply("fadd", "add", other)
-
-    def __sub__(self, other: Any) -> "Number":
-        return self._apply("fsub", "sub", other)
-
-    def __mul__(self, other: Any) -> "Number":
-        if isinstance(other, float) and self._element() != _F64:
-            as_float = self.builder.sitofp(self.value, _F64)
-            return Number(self.builder, as_float) * other
-        return self._apply("fmul", "mul", other)
-
-    def __truediv__(self, other: Any) -> "Number":
-        return Number(self.builder, self.builder.fdiv(self.value, self.like(other)))
-
-    def __and__(self, other: Any) -> "Number":
-        return self._apply("and_", "and_", other)
-
-    def __or__(self, other: Any) -> "Number":
-        return self._apply("or_", "or_", other)
-
-    def __eq__(self, other: object) -> "Number":  # type: ignore[override]
-        return self._compare("==", other)
-
-    def __ne__(self, other: object) -> "Number":  # type: ignore[override]
-        return self._compare("!=", other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __lt__(self, other: Any) -> "Number":
-        return self._compare("<", other)
-
-    def __le__(self, other: Any) -> "Number":
-        return self._compare("<=", other)
-
-    def __gt__(self, other: Any) -> "Number":
-        return self._compare(">", other)
-
-    def __ge__(self, other: Any) -> "Number":
-        return self._compare(">=", other)
+    def _instruction(self, sign: str, floats: bool) -> Callable[..., Any]:
+        builder = self.builder
+        if sign in _INSTRUCTIONS:
+            instruction: Callable[..., Any] = getattr(builder, _INSTRUCTIONS[sign][not floats])
+            return instruction
+        if not floats:
+            return partial(builder.icmp_signed, sign)
+        return partial(builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered, sign)
 
 
 def _constant(kind: Any, value: Any) -> Any:

@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from streamnorm import running
+from streamnorm.kernels.operators import Operators
 from streamnorm.kernels.triton_launch import Start
 
 __all__ = ["step"]
@@ -23,7 +24,7 @@ __all__ = ["step"]
 _WIDTH = 128
 
 
-class _Symbol:
+class _Symbol(Operators):
     """A number of the kernel being written; every operation writes a line."""
 
     def __init__(self, lines: list[str], text: str) -> None:
@@ -31,46 +32,9 @@ class _Symbol:
         self.name = f"t{len(lines)}"
         lines.append(f"{self.name} = {text}")
 
-    def _binary(self, sign: str, other: Any) -> "_Symbol":
+    def apply(self, sign: str, other: Any) -> "_Symbol":
+        """Write one line."""
         return _Symbol(self.lines, f"{self.name} {sign} {_text(other)}")
-
-    def __add__(self, other: Any) -> "_Symbol":
-        return self._binary("+", other)
-
-    def __sub__(self, other: Any) -> "_Symbol":
-        return self._binary("-", other)
-
-    def __mul__(self, other: Any) -> "_Symbol":
-        return self._binary("*", other)
-
-    def __truediv__(self, other: Any) -> "_Symbol":
-        return self._binary("/", other)
-
-    def __and__(self, other: Any) -> "_Symbol":
-        return self._binary("&", other)
-
-    def __or__(self, other: Any) -> "_Symbol":
-        return self._binary("|", other)
-
-    def __eq__(self, other: object) -> "_Symbol":  # type: ignore[override]
-        return self._binary("==", other)
-
-    def __ne__(self, other: object) -> "_Symbol":  # type: ignore[override]
-        return self._binary("!=", other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __lt__(self, other: Any) -> "_Symbol":
-        return self._binary("<", other)
-
-    def __le__(self, other: Any) -> "_Symbol":
-        return self._binary("<=", other)
-
-    def __gt__(self, other: Any) -> "_Symbol":
-        return self._binary(">", other)
-
-    def __ge__(self, other: Any) -> "_Symbol":
-        return self._binary(">=", other)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The book of running moments, on the host or on a device, and what writes into it."""
 
 import threading
+from abc import ABC, abstractmethod
 from functools import cache, reduce
 from typing import Any
 
@@ -20,33 +21,39 @@ __all__ = ["Book"]
 _SMALL_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.uint16)
 
 
-class Book:
-    """Fields of `streamnorm.running`, a NumPy array on the host and a tensor on other devices.
+class Book(ABC):
+    """Fields of `streamnorm.running`, and what writes into them."""
 
-    There nothing waits for the device: a batch is measured and merged where it lies.
-    """
-
-    def __init__(self, channels: int, min_count: float, until: float) -> None:
+    def __init__(self, channels: int, fields: Any) -> None:
         self.channels = channels
+        self.fields = fields
         self._threads = resolve(None)
-        self.fields: Any = running.start(channels, min_count, until)
-        self._made: Tensor | None = None
         self._turn = threading.Lock()
 
+    @staticmethod
+    def start(channels: int, min_count: float, until: float) -> "Book":
+        """Open a book of nothing, on the host."""
+        return _HostBook(channels, running.start(channels, min_count, until))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_turn"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_turn", "_threads")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._threads = resolve(None)
         self._turn = threading.Lock()
 
-    def to(self, device: torch.device) -> None:
-        """Move to where the module goes; not to a device without numbers or without float64."""
+    def on(self, device: torch.device) -> "Book":
+        """Return the book where a module goes; on the host if there are no float64."""
         if device.type == "meta":
-            return
-        self._made = None
-        tensor = self._tensor().to("cpu" if device.type == "mps" else device)
-        self.fields = tensor.numpy() if tensor.device.type == "cpu" else tensor
+            return self
+        before = self._tensor()
+        tensor = before.to("cpu" if device.type == "mps" else device)
+        if tensor is before:
+            return self
+        if tensor.device.type == "cpu":
+            return _HostBook(self.channels, tensor.numpy())
+        return _DeviceBook(self.channels, tensor)
 
     def observe(
         self,
@@ -63,10 +70,7 @@ class Book:
         ValueError
             If it has another number of channels, or holds a NaN under ``nan_policy="raise"``.
         """
-        here = isinstance(self.fields, np.ndarray)
-        if not here and x.dtype in _SMALL_INTEGERS:
-            # Their sums are integers, which would have to come to the host to be read.
-            x = x.to(torch.float32)
+        x = self._measurable(x)
         done = measure_partial(x, channel_axis, nan_policy, None, self._threads, exact=False)
         if done.rows.size != self.channels:
             msg = (
@@ -75,64 +79,40 @@ class Book:
                 f"serves any number of axes before the channels)"
             )
             raise ValueError(msg)
-        if not done.some:
-            return
-        with self._turn:
-            if here:
-                self._write(rows_of(done.rows), half_life)
-                self._advance()
-                self.publish(published)
-            else:
-                self._observe_there(done.rows, x.numel() // self.channels, half_life, published)
+        if done.some:
+            with self._turn:
+                self._enter(done.rows, x.numel() // self.channels, half_life, published)
 
-    def _observe_there(
-        self, rows: Any, each: int, half_life: float | None, published: Tensor
-    ) -> None:
-        here = self.fields.device
-        one = isinstance(rows, Pending) and len(rows.raw) == 1 and rows.raw.device == here
-        step = _step_on(here.type) if one and half_life is None else None
-        if step is not None and published.dtype == torch.float64:
-            self._made = step(self.fields, rows.raw[0], each, published)
-            return
-        fields = self._fields_there(rows, each)
-        self.fields[running.BATCH, : self.channels] = fields
-        if half_life is not None:
-            self.fields[running.DECAY, : self.channels] = torch.exp2(fields[0] / -half_life)
-        self._advance()
-        self.publish(published)
+    def _measurable(self, x: Tensor) -> Tensor:
+        return x
 
-    def _write(self, rows: Partial, half_life: float | None) -> None:
-        batch = self.fields[running.BATCH, : self.channels]
-        batch[:] = rows.view(np.float64).reshape(-1, len(batch)).T
-        batch[0], batch[-1] = rows["count"], rows["omitted"]
-        if half_life is not None:
-            self.fields[running.DECAY, : self.channels] = np.exp2(rows["count"] / -half_life)
+    @abstractmethod
+    def _enter(self, rows: Any, each: int, half_life: float | None, published: Tensor) -> None:
+        """Merge a partial result of `each` values a channel, and publish the total."""
 
-    def _fields_there(self, rows: Any, each: int) -> Tensor:
-        """Return a batch as fields, (6, C), where the book is; its pieces merged."""
-        if not isinstance(rows, Pending):
-            return torch.from_numpy(running.to_fields(rows)).to(self.fields.device)
-        pieces = [_with_omitted(piece.to(self.fields.device)) for piece in rows.raw]
-        merged = reduce(lambda a, b: torch.stack(_pair(*a, *b)), pieces)
-        merged[-1] = each - merged[0]
-        return merged
-
+    @abstractmethod
     def _advance(self) -> None:
-        self._made = None
-        if isinstance(self.fields, np.ndarray):
-            _compiled()(self.fields)
-            return
-        changed, _ = running.advance(torch.where, self.fields.__getitem__)
-        for field, values in changed.items():
-            self.fields[field] = values
+        """Merge the batch that has been written into the fields."""
+
+    @abstractmethod
+    def _tensor(self) -> Tensor:
+        """Return the fields as a tensor that shares their memory."""
+
+    @abstractmethod
+    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Return what to normalize with after the last batch: the mean in two pieces, and the std.
+
+        Tensors of shape (C,).
+        """
+
+    def _constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        center, variance = self._tensor()[running.CENTER :, : self.channels]
+        head = center.to(work)
+        return head, (center - head).to(work), variance.sqrt().to(work)
 
     def publish(self, statistics: Tensor) -> None:
         """Copy the total to a tensor, (6, C)."""
-        if isinstance(self.fields, np.ndarray) and statistics.dtype == torch.float64:
-            # In a tenth of the time that torch takes.
-            statistics.numpy()[:] = self.fields[running.TOTAL, : self.channels]
-        else:
-            statistics.copy_(self.statistics())
+        statistics.copy_(self.statistics())
 
     def statistics(self) -> Tensor:
         """Return the total as a tensor of float64, (6, C), which later batches change."""
@@ -153,26 +133,96 @@ class Book:
         fields = self._tensor()[running.NEW, : self.channels]
         return running.rows_of_fields(fields.cpu().numpy())
 
-    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
-        """Return what to normalize with after the last batch: the mean in two pieces, and the std.
 
-        Tensors of shape (C,).
-        """
-        if self._made is not None and work == torch.float32:
-            return self._made.unbind()
-        if not isinstance(self.fields, np.ndarray) or work != torch.float32:
-            center, variance = self._tensor()[running.CENTER :, : self.channels]
-            head = center.to(work)
-            return head, (center - head).to(work), variance.sqrt().to(work)
+class _HostBook(Book):
+    """A NumPy array: a compiled step takes a tenth of the time that torch's operations take."""
+
+    def _enter(
+        self,
+        rows: Any,
+        each: int,  # noqa: ARG002 - rows that have come to the host say what was omitted
+        half_life: float | None,
+        published: Tensor,
+    ) -> None:
+        rows = rows_of(rows)
+        batch = self.fields[running.BATCH, : self.channels]
+        batch[:] = rows.view(np.float64).reshape(-1, len(batch)).T
+        batch[0], batch[-1] = rows["count"], rows["omitted"]
+        if half_life is not None:
+            self.fields[running.DECAY, : self.channels] = np.exp2(rows["count"] / -half_life)
+        self._advance()
+        self.publish(published)
+
+    def _advance(self) -> None:
+        _compiled()(self.fields)
+
+    def _tensor(self) -> Tensor:
+        return torch.from_numpy(self.fields)
+
+    def publish(self, statistics: Tensor) -> None:
+        if statistics.dtype == torch.float64 and statistics.device.type == "cpu":
+            statistics.numpy()[:] = self.fields[running.TOTAL, : self.channels]
+        else:
+            super().publish(statistics)
+
+    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        if work != torch.float32:
+            return self._constants(work)
         # New memory each time: a backward pass may need it after the next batch.
         center, variance = self.fields[running.CENTER :, : self.channels]
         head = center.astype(np.float32)
         rest = (center - head).astype(np.float32)
         return tuple(map(torch.from_numpy, (head, rest, np.sqrt(variance).astype(np.float32))))
 
+
+class _DeviceBook(Book):
+    """A tensor: a batch is measured and merged where it lies, and nothing waits for the device."""
+
+    def __init__(self, channels: int, fields: Tensor) -> None:
+        super().__init__(channels, fields)
+        self._made: Tensor | None = None
+
+    def _measurable(self, x: Tensor) -> Tensor:
+        # Sums of integers would have to come to the host to be read.
+        return x.to(torch.float32) if x.dtype in _SMALL_INTEGERS else x
+
+    def _enter(self, rows: Any, each: int, half_life: float | None, published: Tensor) -> None:
+        here = self.fields.device
+        one = isinstance(rows, Pending) and len(rows.raw) == 1 and rows.raw.device == here
+        step = _step_on(here.type) if one and half_life is None else None
+        if step is not None and published.dtype == torch.float64:
+            self._made = step(self.fields, rows.raw[0], each, published)
+            return
+        batch = self._batch(rows, each)
+        self.fields[running.BATCH, : self.channels] = batch
+        if half_life is not None:
+            self.fields[running.DECAY, : self.channels] = torch.exp2(batch[0] / -half_life)
+        self._advance()
+        self.publish(published)
+
+    def _batch(self, rows: Any, each: int) -> Tensor:
+        """Return a batch as fields, (6, C), where the book is; its pieces merged."""
+        if not isinstance(rows, Pending):
+            return torch.from_numpy(running.to_fields(rows)).to(self.fields.device)
+        pieces = [_with_omitted(piece.to(self.fields.device)) for piece in rows.raw]
+        merged = reduce(lambda a, b: torch.stack(_pair(*a, *b)), pieces)
+        merged[-1] = each - merged[0]
+        return merged
+
+    def _advance(self) -> None:
+        self._made = None
+        changed, _ = running.advance(torch.where, self.fields.__getitem__)
+        for field, values in changed.items():
+            self.fields[field] = values
+
     def _tensor(self) -> Tensor:
-        fields = self.fields
-        return torch.from_numpy(fields) if isinstance(fields, np.ndarray) else fields
+        fields: Tensor = self.fields
+        return fields
+
+    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        if self._made is not None and work == torch.float32:
+            return self._made.unbind()
+        return self._constants(work)
 
 
 _pair = pair_formula(torch.where, mean_formula(torch.where))

@@ -1,28 +1,24 @@
 """Normalization by the moments of all that has passed through so far."""
 
-import hashlib
-from collections import deque
 from typing import Any, Self
 
 import torch
 from torch import Tensor, distributed
 
 from streamnorm import running
-from streamnorm.engines.torch import all_merge, gather
+from streamnorm.engines.torch import all_merge
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.moments import Moments
 from streamnorm.nn.buffers import KeepsFloat64
 from streamnorm.nn.mapping import apply, constants, dtypes_of
 from streamnorm.nn.observing import Book
+from streamnorm.nn.repeats import Recent, is_repeating
+from streamnorm.nn.sharing import FORGETS, check_common, is_alone
 from streamnorm.normalize import denormalized, normalized, shaped
 from streamnorm.partial import Partial
 
 __all__ = ["RunningNormalize"]
-
-
-_MOST_RECENT = 16
-"""Batches that may pass before the backward pass of a checkpointed one."""
 
 
 class RunningNormalize(KeepsFloat64):
@@ -105,15 +101,12 @@ class RunningNormalize(KeepsFloat64):
         self.until = until
         self.half_life = half_life
         self.nan_policy: NanPolicy = nan_policy
-        self._book = Book(channels, min_count, torch.inf if until is None else until)
+        self._book = Book.start(channels, min_count, torch.inf if until is None else until)
         self._common = Moments.empty(channels)
         self.keep("statistics", self._book.statistics().clone())
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool, device="cpu"))
         self._is_frozen = False
-        self._recent: deque[tuple[int, tuple[Tensor, ...]]] = deque(maxlen=_MOST_RECENT)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_recent": deque(maxlen=_MOST_RECENT)}
+        self._recent = Recent()
 
     @property
     def moments(self) -> Moments:
@@ -143,8 +136,8 @@ class RunningNormalize(KeepsFloat64):
         if not self.training or self._is_frozen:
             values = self.made(x, self.channel_axis, work, self._settled)
             return apply(normalized, x, values, work, result)
-        learned = (_learned_apart if torch.compiler.is_compiling() else _learned)(self, x, work)
-        return apply(normalized, x, learned, work, result)
+        learn = self._learned_apart if torch.compiler.is_compiling() else self._learned
+        return apply(normalized, x, learn(x, work), work, result)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo the map, learning nothing: ``y * std + mean``, dtypes as in `forward`."""
@@ -187,12 +180,11 @@ class RunningNormalize(KeepsFloat64):
         RuntimeError
             If a rank is gone.
         """
-        alone = not (distributed.is_available() and distributed.is_initialized())
         forgets = self.half_life is not None
-        if alone and forgets:
-            raise ValueError(_FORGETS)
-        if not alone:
-            _check_common(self._common, group, forgets=forgets)
+        if is_alone() and forgets:
+            raise ValueError(FORGETS)
+        if not is_alone():
+            check_common(self._common, group, forgets=forgets)
             new = Moments.of_partial(self._book.new())
             self._adopt(self._common + all_merge(new, group))
         return self
@@ -210,21 +202,25 @@ class RunningNormalize(KeepsFloat64):
         self._is_frozen = frozen
         return self
 
-    def remembered(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
-        """Learn from a batch, and return what to normalize it with; see `recalled`."""
+    def _learned(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
+        """Learn from a batch; gives what to normalize it with.
+
+        One that is computed again is not learned from again; if it was made anew as well, it is
+        not recognised, and taken for the last one.
+        """
+        if torch.compiler.is_exporting():
+            msg = "a module that learns cannot be exported; call eval() or freeze() first"
+            raise RuntimeError(msg)
+        if is_repeating():
+            values = self._recent.recall(x)
+            return self._fresh(x, work) if values is None else values
         self.learn(x)
         values = self._fresh(x, work)
-        self._recent.append((x.data_ptr(), values))
+        self._recent.remember(x, values)
         return values
 
-    def recalled(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
-        """Return what one of the last batches was normalized with, if this is one of them.
-
-        Others are taken for the last one: a batch that was made anew is not recognised.
-        """
-        place = x.data_ptr()
-        found = [values for where, values in self._recent if where == place]
-        return found[-1] if found else self._fresh(x, work)
+    # What is learned is no part of a graph that is compiled.
+    _learned_apart = torch.compiler.disable(_learned)  # type: ignore[no-untyped-call]
 
     def _fresh(self, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
         """Return what to normalize a batch with that has just been learned from."""
@@ -233,7 +229,7 @@ class RunningNormalize(KeepsFloat64):
             values = tuple(v.to(device) for v in values)
         if self.channel_axis == x.ndim - 1:
             return values
-        return tuple(_placed(v, tuple(x.shape), self.channel_axis) for v in values)
+        return tuple(shaped(v, tuple(x.shape), self.channel_axis) for v in values)
 
     def _settled(
         self, shape: tuple[int, ...], work: torch.dtype, device: torch.device
@@ -253,7 +249,7 @@ class RunningNormalize(KeepsFloat64):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
-        self._book.to(self.statistics.device)
+        self._book = self._book.on(self.statistics.device)
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -265,7 +261,7 @@ class RunningNormalize(KeepsFloat64):
                 raise ValueError(msg)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if prefix + "statistics" in state_dict and not self.statistics.is_meta:
-            self._book.to(self.statistics.device)
+            self._book = self._book.on(self.statistics.device)
             self._book.adopt(self.statistics)
             self._common = Moments.of_partial(_rows(self.statistics))
         if prefix + "frozen" in state_dict and not self.frozen.is_meta:
@@ -281,50 +277,3 @@ class RunningNormalize(KeepsFloat64):
 
 def _rows(statistics: Tensor) -> Partial:
     return running.rows_of_fields(statistics.cpu().numpy())
-
-
-_FORGETS = "with half_life= there is no merging of ranks; pass half_life=None"
-
-
-def _check_common(
-    common: Moments, group: distributed.ProcessGroup | None, *, forgets: bool
-) -> None:
-    """Refuse, on all ranks alike, to merge what is new into statistics that are not the same."""
-    name = hashlib.sha256(common.rows.tobytes()).digest()
-    own = torch.tensor([int(forgets), common.channels, int.from_bytes(name[:7])])
-    found = [tuple(words.tolist()) for words in gather(own, group)]
-    if any(others for others, _, _ in found):
-        raise ValueError(_FORGETS)
-    # Other numbers of channels are refused by name when values are merged.
-    if len({channels for _, channels, _ in found}) == 1 and len(set(found)) > 1:
-        same = [rank for rank, other in enumerate(found) if other == found[0]]
-        msg = (
-            f"the ranks began with different statistics: rank(s) {', '.join(map(str, same))} with "
-            f"others than the rest; load one state_dict on all of them"
-        )
-        raise ValueError(msg)
-
-
-def _learned(module: RunningNormalize, x: Tensor, work: torch.dtype) -> tuple[Tensor, ...]:
-    """Learn from a batch; gives what to normalize it with."""
-    if torch.compiler.is_exporting():
-        msg = "a module that learns cannot be exported; call eval() or freeze() first"
-        raise RuntimeError(msg)
-    # Inside a backward pass a forward only repeats an earlier one (gradient checkpointing).
-    if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - nothing public tells
-        return module.recalled(x, work)
-    return module.remembered(x, work)
-
-
-# What is learned is no part of a graph that is compiled.
-_learned_apart = torch.compiler.disable(_learned)  # type: ignore[no-untyped-call]
-
-
-def _placed(values: Tensor, shape: tuple[int, ...], channel_axis: ChannelAxis) -> Tensor:
-    """Shape values, (C,), to broadcast against `shape`, whose channels have been checked."""
-    if isinstance(channel_axis, int):
-        return values.view(
-            -1, *[1] * (-1 - channel_axis if channel_axis < 0 else len(shape) - 1 - channel_axis)
-        )
-    placed: Tensor = shaped(values, shape, channel_axis)
-    return placed
