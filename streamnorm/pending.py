@@ -2,17 +2,15 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamnorm.arrays import Array
 
 __all__ = ["Pending", "current_stream", "fetch", "rows_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """What a kernel on a device will have written.
 
     Attributes

@@ -75,8 +75,8 @@ def started(dtype, shape, *, masked=False, omit=False, exact=False):
         setattr(triton_launch, name, Recorder(kernel, calls))
     x = torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
     valid = torch.empty(shape, dtype=torch.bool, device="meta") if masked else None
-    triton_launch._plan_for.cache_clear()
-    triton_launch.launch(x, valid, precision_of(dtype), exact=exact, omit=omit)
+    plan = triton_launch._plan_for(shape, precision_of(dtype), masked, exact, omit)
+    plan(x, valid)
     for name, kernel in kernels.items():
         setattr(triton_launch, name, kernel)
     return calls

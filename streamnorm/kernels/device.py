@@ -6,22 +6,29 @@ torch. A device without float64 is read by the host, piece by piece.
 """
 
 import importlib.util
-from collections.abc import Iterable
-from functools import cache
-from typing import Protocol
+import math
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache, partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamnorm import limbs, partial
+from streamnorm import limbs
 from streamnorm.arrays import Array, as_array
 from streamnorm.dtypes import Precision
 from streamnorm.kernels import raw, torch_exact, torch_rounded
 from streamnorm.layout import ChannelAxis, Layout, pieces_of
+from streamnorm.partial import empty, merge_tree
 from streamnorm.pending import Pending, current_stream
 
 __all__ = ["Kernels", "measure_tensor", "plain", "triton_kernels"]
+
+
+Shape = tuple[int, int, int]
+Plan = Callable[[Tensor, Tensor | None], Tensor]
+"""Starts measuring: what lies in memory as one piece, and where it counts."""
 
 
 class Kernels(Protocol):
@@ -30,24 +37,34 @@ class Kernels(Protocol):
     most_values: int
     """In a piece, if that is not one value of each channel."""
 
-    def __call__(
-        self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
-    ) -> Tensor | None:
-        """Start measuring a contiguous piece; None if these kernels do not take such numbers."""
+    def plan(
+        self, shape: Shape, precision: Precision, *, masked: bool, exact: bool, omit: bool
+    ) -> Plan | None:
+        """Say how pieces of this shape are measured; None if that is not for these kernels."""
+
+    def __hash__(self) -> int:
+        """Of the object itself."""
 
 
 class _Plain:
     most_values = 1 << 22
 
-    def __call__(
-        self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
-    ) -> Tensor:
-        whole = not precision.is_float
-        if whole and (exact or precision.bits.itemsize <= 2):
-            return torch_rounded.sum_integers(x, valid, precision)
-        if exact:
-            return torch_exact.sum_floats(x, valid, precision)
-        return torch_rounded.measure_moments(x, valid, precision, omit=omit)
+    @staticmethod
+    def plan(
+        shape: Shape, precision: Precision, *, masked: bool, exact: bool, omit: bool
+    ) -> Plan | None:
+        del masked
+        measure = _plain_kernel(precision, exact, omit)
+        steps = shape[1] * shape[2], shape[2], 1
+        return lambda x, valid: measure(x.as_strided(shape, steps), valid, precision)
+
+
+def _plain_kernel(precision: Precision, exact: bool, omit: bool) -> Callable[..., Tensor]:
+    if not precision.is_float and (exact or precision.bits.itemsize <= 2):
+        return torch_rounded.sum_integers
+    if exact:
+        return torch_exact.sum_floats
+    return partial(torch_rounded.measure_moments, omit=omit)
 
 
 plain: Kernels = _Plain()
@@ -82,19 +99,73 @@ def measure_tensor(
     """
     if tensor.requires_grad or tensor.is_neg():
         tensor = tensor.detach().resolve_neg()
-    layout = Layout.of_strides(tuple(tensor.shape), tensor.stride(), channel_axis)
-    if tensor.numel() == 0:
-        return (limbs.empty if exact else partial.empty)(layout.channels), layout
-    arranged = tensor if layout.in_order else tensor.permute(layout.axes)
-    mask = None if valid is None else valid.permute(layout.axes)
+    if isinstance(channel_axis, list):
+        channel_axis = tuple(channel_axis)
     kernels = _kernels_for(tensor.device)
-    if kernels is None:
-        return _by_the_host(arranged, mask, layout, exact=exact, omit=omit), layout
-    numbers = _measured(kernels, arranged, mask, layout, precision, exact=exact, omit=omit)
-    each = tensor.numel() // layout.channels
-    decode = raw.decoder(precision.name, each, exact, omit)
+    course = _course_of(
+        tensor.shape, tensor.stride(), channel_axis, precision, exact=exact, omit=omit,
+        kernels=kernels,
+    )  # fmt: skip
+    layout = course.layout
+    if valid is None and course.plan is not None:
+        numbers = course.plan(tensor, None)
+    elif tensor.numel() == 0:
+        return (limbs.empty if exact else empty)(layout.channels), layout
+    else:
+        arranged = tensor.permute(layout.axes)
+        mask = None if valid is None else valid.permute(layout.axes)
+        if kernels is None:
+            return _by_the_host(arranged, mask, layout, exact=exact, omit=omit), layout
+        numbers = _measured(kernels, arranged, mask, layout, precision, exact=exact, omit=omit)
     stream = current_stream(tensor.device.index) if tensor.is_cuda else None
-    return Pending(numbers, layout.channels, decode, stream), layout
+    return Pending(numbers, layout.channels, course.decode, stream), layout
+
+
+class _Course(NamedTuple):
+    """What is the same for all tensors of one shape, strides and dtype.
+
+    Attributes
+    ----------
+    layout : Layout
+    decode : callable
+        Makes rows of what kernels have written.
+    plan : callable or None
+        Measures a tensor that lies in memory as one piece.
+    """
+
+    layout: Layout
+    decode: Callable[[Array], Array]
+    plan: Plan | None
+
+
+# Typed: True equals 1, but is no axis.
+@lru_cache(maxsize=1024, typed=True)
+def _course_of(
+    shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis,
+    precision: Precision, *, exact: bool, omit: bool, kernels: Kernels | None,
+) -> _Course:  # fmt: skip
+    layout = Layout.of_strides(tuple(shape), strides, channel_axis)
+    size = math.prod(shape)
+    decode = raw.decoder(precision.name, size // max(layout.channels, 1), exact, omit)
+    lying = torch.empty_strided(shape, strides, device="meta").permute(layout.axes)
+    plan = None
+    if kernels is not None and size and lying.is_contiguous():
+        flat = layout.flat_shape(tuple(lying.shape))
+        plan = _plan_of_all(kernels, flat, precision, exact=exact, omit=omit)
+    return _Course(layout, decode, plan)
+
+
+def _plan_of_all(
+    kernels: Kernels, shape: Shape, precision: Precision, *, exact: bool, omit: bool
+) -> Plan | None:
+    """Say how to measure a tensor in one piece; None if it is too large for that."""
+    for chosen in (kernels, plain):
+        if math.prod(shape) > chosen.most_values:
+            return None
+        plan = chosen.plan(shape, precision, masked=False, exact=exact, omit=omit)
+        if plan is not None:
+            return plan
+    return None
 
 
 def _kernels_for(device: torch.device) -> Kernels | None:
@@ -120,10 +191,11 @@ def _measured(
 ) -> Tensor:  # fmt: skip
     taken: list[Tensor] = []
     for x, valid in _blocks(arranged, mask, layout, kernels.most_values):
-        numbers = kernels(x, valid, precision, exact=exact, omit=omit)
-        if numbers is None:
+        shape = x.shape[0], x.shape[1], x.shape[2]
+        plan = kernels.plan(shape, precision, masked=mask is not None, exact=exact, omit=omit)
+        if plan is None:
             return _measured(plain, arranged, mask, layout, precision, exact=exact, omit=omit)
-        taken.append(numbers)
+        taken.append(plan(x, valid))
     return taken[0] if len(taken) == 1 else torch.cat(taken)
 
 
@@ -162,7 +234,7 @@ def _by_the_host(
         else:
             rows.append(measure_array(array, here, precision, valid, omit, 1))
     if not exact:
-        return partial.merge_tree(np.stack(rows))
+        return merge_tree(np.stack(rows))
     total = limbs.add_up(rows)
     if omit:
         limbs.omit_nan(total)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamnorm.dtypes import Precision, Summed, precision_of
+from streamnorm.dtypes import Precision, Summed
 from streamnorm.kernels.raw import MOST_VALUES, SUMS
 from streamnorm.kernels.schemes import SHORT
 from streamnorm.kernels.tiles import FEW, Shape, inverse_of, tiles_of
@@ -36,25 +36,6 @@ _MERGING = 512
 _MERGED_AT_ONCE = 1024
 _USUAL = Shape(0, 0)
 """Of kernels that have no tiles."""
-
-
-class _Launch:
-    most_values = MOST_VALUES
-
-    def __call__(
-        self, x: Tensor, valid: Tensor | None, precision: Precision, *, exact: bool, omit: bool
-    ) -> Tensor | None:
-        if precision.summed is Summed.CENTRED or (exact and precision.name == "float64"):
-            return None
-        shape: Any = tuple(x.shape)
-        plan = _plan_for(shape, precision.name, valid is not None, exact, omit)
-        if not x.is_cuda or x.device.index == torch.cuda.current_device():
-            return plan.measure(x, valid)
-        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-            return plan.measure(x, valid)
-
-
-launch = _Launch()
 
 
 @dataclass(frozen=True)
@@ -96,8 +77,17 @@ class _Plan:
     floats: bool
     merges: tuple[tuple[Start, tuple[int, ...]], ...] = ()
 
-    def measure(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Start all kernels; gives what the last one will have written."""
+    def __call__(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Start all kernels; gives what the last one will have written.
+
+        Of `x` only the memory matters, whatever its shape.
+        """
+        if not x.is_cuda or x.device.index == torch.cuda.current_device():
+            return self._start(x, valid)
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+            return self._start(x, valid)
+
+    def _start(self, x: Tensor, valid: Tensor | None) -> Tensor:
         if x.dtype in _VIEWED:
             x = x.view(_VIEWED[x.dtype])
         dtype = torch.float64 if self.floats else torch.int64
@@ -111,11 +101,26 @@ class _Plan:
         return out
 
 
-@lru_cache(maxsize=4096)
+class _Launch:
+    most_values = MOST_VALUES
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def plan(
+        shape: tuple[int, int, int], precision: Precision, *, masked: bool, exact: bool, omit: bool
+    ) -> _Plan | None:
+        """Say how pieces of this shape are measured; None if that is not for these kernels."""
+        if precision.summed is Summed.CENTRED or (exact and precision.name == "float64"):
+            return None
+        return _plan_for(shape, precision, masked, exact, omit)
+
+
+launch = _Launch()
+
+
 def _plan_for(
-    shape: tuple[int, int, int], dtype: str, masked: bool, exact: bool, omit: bool
+    shape: tuple[int, int, int], precision: Precision, masked: bool, exact: bool, omit: bool
 ) -> _Plan:
-    precision = precision_of(dtype)
     channels = shape[1]
     if not precision.is_float and (exact or precision.bits.itemsize <= 2):
         least, most = precision.range

@@ -7,7 +7,7 @@ __all__ = ["BYTES", "SHAPES"]
 _INTEGERS = Shape(2048, 2048), Shape(2048, 2048, 8, 64), Shape(2048, 256)
 SHAPES = {
     "measure_floats": {
-        2: (Shape(1024, 1024, 4, 128), Shape(1024, 1024), Shape(1024, 64, 2)),
+        2: (Shape(1024, 1024, 4, 128), Shape(1024, 1024), Shape(512, 64, 1)),
         4: (Shape(1024, 1024, 4, 128), Shape(1024, 1024), Shape(2048, 64)),
         8: (Shape(1024, 1024), Shape(1024, 1024), Shape(1024, 64)),
     },
@@ -16,7 +16,7 @@ SHAPES = {
         4: (Shape(512, 512, 4, 128), Shape(1024, 1024, 4, 168), Shape(1024, 128)),
     },
     "sum_integers": {
-        1: (Shape(2048, 256, 4, 128), Shape(2048, 2048, 8, 64), Shape(2048, 256)),
+        1: (Shape(1024, 1024, 2), Shape(2048, 2048, 8, 64), Shape(2048, 256)),
         2: _INTEGERS,
         4: _INTEGERS,
     },
