@@ -9,6 +9,8 @@ learned. Needs torch; runs on CPUs with gloo.
 """
 
 import datetime as dt
+import os
+import sys
 
 import torch
 from torch import distributed, nn
@@ -54,6 +56,8 @@ def train(model, x, y, *, steps=60, sync=None):
 
 
 def main():
+    if "RANK" not in os.environ:
+        sys.exit(f"start it with: torchrun --standalone --nproc-per-node=2 {sys.argv[0]}")
     distributed.init_process_group("gloo", timeout=dt.timedelta(seconds=60))
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
     x, y = shard(rank, ranks)

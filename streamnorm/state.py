@@ -42,7 +42,10 @@ def save(moments: Value, path: str | os.PathLike[str]) -> None:
     [1.5]
     """
     if not isinstance(moments, Moments | ExactMoments):
-        msg = f"expected Moments to save, got {type(moments).__name__}"
+        msg = (
+            f"expected Moments to save, got {type(moments).__name__}; measure the data first, or "
+            f"pass an accumulator's .moments"
+        )
         raise TypeError(msg)
     document = {"format": FORMAT, "version": VERSION, **to_document(moments)}
     document["checksum"] = _checksum(document)
