@@ -142,8 +142,8 @@ class Accumulator(Generic[V_co]):
         """Yield the batches of an iterable unchanged, and measure each on its way.
 
         A batch is measured before it is handed on, so what is done to it later changes nothing,
-        and if the loop is left early, those it has had are counted and no others. There is no length
-        to ask for: tell a progress bar ``total=len(loader)``.
+        and if the loop is left early, those it has had are counted and no others. It has no length:
+        tell a progress bar ``total=len(loader)``.
 
         Parameters
         ----------
