@@ -78,9 +78,7 @@ class Layout:
         cls, shape: tuple[int, ...], strides: tuple[int, ...], channel_axis: ChannelAxis
     ) -> "Layout":
         """Choose for anything of this shape and these strides, in whatever units; see `of`."""
-        if isinstance(channel_axis, list):
-            channel_axis = tuple(channel_axis)
-        return _layout_of(shape, strides, channel_axis)
+        return _layout_of(shape, strides, named_axes(channel_axis))
 
     def arrange(self, array: Array) -> Array:
         """View `array` with its axes in this layout's order."""
@@ -160,6 +158,27 @@ def _layout_of(
     return Layout(axes, flipped, len(outer), len(kept), channel_shape, channels, in_order)
 
 
+def named_axes(channel_axis: Any) -> ChannelAxis:
+    """Return `channel_axis` in a form to remember things by.
+
+    Raises
+    ------
+    TypeError
+        If it is a tuple or list with something that is no int: True equals 1, but is no axis.
+    """
+    if type(channel_axis) is int or channel_axis is None:
+        return channel_axis
+    if isinstance(channel_axis, tuple | list):
+        if any(isinstance(axis, bool) for axis in channel_axis):
+            raise TypeError(_no_axis(channel_axis))
+        return tuple(channel_axis)
+    return channel_axis  # type: ignore[no-any-return]
+
+
+def _no_axis(channel_axis: Any) -> str:
+    return f"channel_axis must be an int, a tuple of ints or None, not {channel_axis!r}"
+
+
 def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
     """Return the axes that `channel_axis` keeps, counted from 0, in the order asked for.
 
@@ -178,8 +197,7 @@ def kept_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
         try:
             number = index(str(axis) if isinstance(axis, bool) else axis)  # type: ignore[arg-type]
         except TypeError:
-            msg = f"channel_axis must be an int, a tuple of ints or None, not {channel_axis!r}"
-            raise TypeError(msg) from None
+            raise TypeError(_no_axis(channel_axis)) from None
         if not -ndim <= number < ndim:
             msg = (
                 f"channel_axis {number} does not exist in an array of {ndim} dimension(s); pass an "

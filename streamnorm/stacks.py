@@ -54,7 +54,7 @@ class _Parts(ABC):
         if isinstance(rows, Pending):
             held = rows.nbytes + (pending[-1][1] if pending else 0)
             pending.append((rows, held))
-            if held > _MOST_PENDING_BYTES or len(pending) == _MOST_PENDING:
+            if held > _MOST_PENDING_BYTES or len(pending) >= _MOST_PENDING:
                 self.settle()
             return
         if pending or fetched:

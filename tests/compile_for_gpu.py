@@ -89,7 +89,7 @@ def running():
     tensors = [torch.empty(size, dtype=torch.float64, device="meta") for size in sizes]
     tensors[-1] = tensors[-1].float()
     Recorder(start.kernel, calls)[(1,)](
-        *tensors, **start.given, num_warps=4, enable_fp_fusion=False
+        *tensors, **start.given, **start.options, enable_fp_fusion=False
     )
     return calls
 

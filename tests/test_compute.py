@@ -334,8 +334,10 @@ def test_a_word_as_channel_axis_is_refused_for_every_source(axis):
     for source in (np.zeros((2, 3)), [np.zeros((2, 3))]):
         with pytest.raises(TypeError, match="None or 'auto'"):
             sn.compute(source, channel_axis=axis)
-    with pytest.raises(TypeError, match="must be an int"):
-        sn.measure(np.zeros((2, 3)), channel_axis=True)
+    for known, axis in ((1, True), ((1,), (True,)), ((0, 1), [False, True])):
+        sn.measure(np.zeros((2, 3)), channel_axis=known)
+        with pytest.raises(TypeError, match="must be an int"):
+            sn.measure(np.zeros((2, 3)), channel_axis=axis)
 
 
 @pytest.mark.parametrize("source", [{"a": np.zeros((2, 2))}, b"folder"])

@@ -141,7 +141,7 @@ def test_exact_sums_of_bfloat16_of_any_bits_are_those_of_the_host(kit):
 @pytest.mark.parametrize("shape", [(2, 2, 4000), (4000, 3, 1), (300, 20, 1)], ids=str)
 @pytest.mark.parametrize("later", [1e-30, 1e-18, 1e20])
 def test_exact_sums_find_values_far_from_the_first_ones(kit, shape, later):
-    """Below and above the window that a program guesses; and NaN beside them."""
+    """Of other programs; within one, see tests/test_programs.py."""
     block = np.random.default_rng(4).normal(1, 1, shape).astype(np.float32) * np.float32(1e-9)
     flat = block.reshape(-1)
     flat[flat.size // 2 :] *= np.float32(later)
@@ -291,6 +291,22 @@ def test_an_interrupt_while_parts_are_taken_loses_and_doubles_none():
         accumulator.update(torch.full((2, 3), 9.0, device=DEVICE))
         # The one that was in hand when it was interrupted is lost, as ever.
         assert accumulator.moments.count.tolist() == [8] * 3
+
+
+def test_after_an_interrupted_fetch_the_next_batch_fetches_all():
+    accumulator, batch = sn.Accumulator(), torch.ones(2, 3, device=DEVICE)
+    with measured_by("plain torch"):
+        for _ in range(stacks._MOST_PENDING - 1):
+            accumulator.update(batch)
+        with (
+            mock.patch.object(stacks, "fetch", side_effect=KeyboardInterrupt),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            accumulator.update(batch)
+        accumulator.update(batch)
+        pending, fetched = accumulator._stack._there
+        assert (pending, fetched) == ([], [])
+        assert accumulator.moments.count.tolist() == [2 * stacks._MOST_PENDING + 2] * 3
 
 
 def test_a_full_buffer_is_fetched_once():

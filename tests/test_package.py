@@ -88,15 +88,14 @@ def fresh(code, cwd=ROOT, **environment):
     return done.stdout
 
 
-def test_import_brings_neither_numba_nor_torch_and_costs_little_over_numpy():
+def test_import_brings_nothing_but_numpy():
+    """How long it takes then is measured by benchmarks/bench_start.py."""
     code = (
-        "import time, numpy, sys; t = time.perf_counter(); import streamnorm;"
-        "s = time.perf_counter() - t;"
-        "print(s, sorted({'numba', 'torch', 'PIL', 'tqdm'} & set(sys.modules)))"
+        "import sys, numpy; before = set(sys.modules); import streamnorm;"
+        "more = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(more - {'numpy', '__mp_main__'} - sys.stdlib_module_names))"
     )
-    answers = [fresh(code).split(maxsplit=1) for _ in range(5)]
-    assert {heavy.strip() for _, heavy in answers} == {"[]"}
-    assert min(float(seconds) for seconds, _ in answers) <= 0.1
+    assert fresh(code).strip() == "['streamnorm']"
 
 
 def test_merging_loading_and_showing_need_no_numba(tmp_path):

@@ -227,15 +227,16 @@ def test_under_gradient_checkpointing_a_batch_counts_once(reentrant):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_under_gradient_checkpointing_gradients_are_those_without(reentrant):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_under_gradient_checkpointing_gradients_are_those_without(dtype, reentrant):
     """Other batches pass before the backward pass: each is normalized again as it was."""
     from torch.utils.checkpoint import checkpoint
 
     gradients = []
     for checkpointed in (False, True):
         torch.manual_seed(0)
-        module, layer = nn.RunningNormalize(3), torch.nn.Linear(3, 2)
-        inputs = [batch.requires_grad_() for batch in batches(5)]
+        module, layer = nn.RunningNormalize(3), torch.nn.Linear(3, 2, dtype=dtype)
+        inputs = [batch.to(dtype).requires_grad_() for batch in batches(5)]
         network = torch.nn.Sequential(module, layer)
         outputs = [
             checkpoint(network, x, use_reentrant=reentrant) if checkpointed else network(x)

@@ -19,7 +19,7 @@ from streamnorm import limbs
 from streamnorm.arrays import Array, as_array
 from streamnorm.dtypes import Precision
 from streamnorm.kernels import raw, torch_exact, torch_rounded
-from streamnorm.layout import ChannelAxis, Layout, pieces_of
+from streamnorm.layout import ChannelAxis, Layout, named_axes, pieces_of
 from streamnorm.partial import empty, merge_tree
 from streamnorm.pending import Pending, current_stream
 
@@ -99,8 +99,7 @@ def measure_tensor(
     """
     if tensor.requires_grad or tensor.is_neg():
         tensor = tensor.detach().resolve_neg()
-    if isinstance(channel_axis, list):
-        channel_axis = tuple(channel_axis)
+    channel_axis = named_axes(channel_axis)
     kernels = _kernels_for(tensor.device)
     course = _course_of(
         tensor.shape, tensor.stride(), channel_axis, precision, exact=exact, omit=omit,

@@ -5,14 +5,15 @@ the tile by itself; only at its end are the places put together. Three shapes se
 
 - *runs* (NCHW): a row is a piece of one channel's run; all of a program is of one channel;
 - *lanes* (tables, channels last): a row is a whole number of units of all channels, so that a place
-  of it is always of the same channel; a tile is so many places of some rows. Of three channels 256
-  units are 3 times 256 places: rows begin where memory is aligned, and no place is left over;
+  of it is always of the same channel; a tile is so many places of some rows. 64 units of three
+  channels are 3 times 64 places: rows begin where memory is aligned, and no place is left over. But
+  small arrays are read a unit a row;
 - *few* (RGB): the same, but a program puts the lanes of each channel together in the end. Where
   results are added by atomics, they would stand in each other's way.
 """
 
 import math
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = ["FEW", "LANES", "RUNS", "Shape", "Tiles", "inverse_of", "tiles_of"]
@@ -30,7 +31,7 @@ _WIDEST_UNIT = 512
 _ROW = 24
 """What a row costs beside its places, in places."""
 _STEP = 4
-"""Tiles that a program reads at once: an array of fewer is read a unit a row."""
+"""Tiles that a program reads at once: lanes of fewer are read a unit a row."""
 
 
 class Shape(NamedTuple):
@@ -100,15 +101,12 @@ class Tiles(NamedTuple):
     parts: int
 
 
-@lru_cache(maxsize=1024)
 def tiles_of(
-    outer: int, channels: int, inner: int, shapes: tuple[Shape, Shape, Shape], most: int, *,
-    few: bool,
-) -> Tiles:  # fmt: skip
-    """Deal out an array of this shape, which has values.
+    outer: int, channels: int, inner: int, shapes: Mapping[int, Shape], most: int
+) -> Tiles:
+    """Deal out an array of this shape, which has values, to programs of at most so many values.
 
-    `shapes` are for each kind, `most` is how many values a program reads, and `few` asks for that
-    kind where channels are few.
+    `shapes` are those of every kind; without one for few channels these are lanes.
     """
     unit = channels * inner
     if inner >= _SHORTEST_RUN:
@@ -117,7 +115,7 @@ def tiles_of(
         per = -(-inner // width)
         deal = Tiles(RUNS, channels, 0, 0, width, per, width, outer * per, 0, inner % width == 0, 1)
         return _dealt(deal, shape, most)
-    kind = FEW if few and channels <= _MOST_FEW else LANES
+    kind = FEW if FEW in shapes and channels <= _MOST_FEW else LANES
     shape = shapes[kind]
     width = shape.width
     used = math.lcm(unit, width)

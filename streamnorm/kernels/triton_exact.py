@@ -15,14 +15,21 @@ from streamnorm.kernels.triton_limbs import put_counts, put_odd, put_sums
 from streamnorm.kernels.triton_tiles import (
     ALL,
     LANES,
+    OF_KIND,
     add_up,
     channels_of,
     load,
     number,
+    piece_of,
     values_of,
 )
 
-__all__ = ["sum_floats"]
+__all__ = ["MOST_OF_A_PLACE", "MOST_VALUES", "sum_floats"]
+
+MOST_VALUES = 1 << 17
+"""Of a program: their sum stays below 2**63 units of a window."""
+MOST_OF_A_PLACE = 1 << 8
+"""Then the sum has 8 + 45 bits, which float64 holds, and squares stay on their rung's start."""
 
 _SPAN = tl.constexpr(SHORT.span)
 _UNIT = tl.constexpr(SHORT.sums[0])
@@ -34,8 +41,10 @@ _MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 _LARGEST = tl.constexpr(254)
 """The biased exponent of the largest numbers."""
 _PLUS, _MINUS = tl.constexpr(1 << 10), tl.constexpr(1 << 20)
-"""NaN and infinities of a place, at most 128 of each, are counted in one number."""
+"""NaN and infinities of a place, at most `MOST_OF_A_PLACE` of each, are counted in one number."""
 _COUNTED = tl.constexpr((1 << 10) - 1)
+_STORED, _MASKED = tl.constexpr(0), tl.constexpr(1)
+"""Of what a tile is added by."""
 
 
 @triton.jit
@@ -61,8 +70,8 @@ def _add_values(value, keep, sums, window):
 def _add_first(raw, keep, sums, window, HOW: tl.constexpr):
     """Count a tile and note its extremes, NaN if a NaN counts; add what lies in the window."""
     n, lo, hi, sums_in = sums
-    value = number(raw, HOW[0])
-    if HOW[1]:
+    value = number(raw, HOW[_STORED])
+    if HOW[_MASKED]:
         n += keep.to(tl.int32)
     lo = tl.minimum(lo, tl.where(keep, value, float("inf")), propagate_nan=ALL)
     hi = tl.maximum(hi, tl.where(keep, value, float("-inf")), propagate_nan=ALL)
@@ -74,7 +83,7 @@ def _add_odd(raw, keep, sums, window, HOW: tl.constexpr):
     """Count NaN and infinities; of the other values note extremes, and the largest outside."""
     odd, lo, hi, left = sums
     lowest, above = window
-    value = number(raw, HOW[0])
+    value = number(raw, HOW[_STORED])
     finite = keep & (value - value == 0.0)
     sort = tl.where(value == float("inf"), _PLUS, tl.where(value < 0.0, _MINUS, 1))
     odd += tl.where(keep & (finite == 0), sort, 0)
@@ -89,7 +98,7 @@ def _add_odd(raw, keep, sums, window, HOW: tl.constexpr):
 def _add_further(raw, keep, sums, window, HOW: tl.constexpr):
     """Add what lies in a further window: all that is below the last one, but for the first."""
     lowest, above, scale, first, end = window
-    value = number(raw, HOW[0])
+    value = number(raw, HOW[_STORED])
     magnitude = _magnitude(value)
     keep = keep & (magnitude < above) & ((magnitude < first) | (magnitude >= end))
     return _add_values(value, keep, sums, (lowest, above, scale))
@@ -122,7 +131,7 @@ def _window(exponent, FRACTION: tl.constexpr, LEAST: tl.constexpr):
     """
     exponent = tl.minimum(tl.maximum(exponent, LEAST), _LARGEST)
     lowest = tl.where(exponent == LEAST, 0, (exponent - (_SPAN - FRACTION - 1)) << 23)
-    return tl.maximum(lowest, 0), (exponent + 1) << 23, exponent - 126
+    return lowest, (exponent + 1) << 23, exponent - 126
 
 
 @triton.jit
@@ -137,7 +146,7 @@ def _guess(piece, STORED: tl.constexpr, FORM: tl.constexpr):
     raw, keep = load(piece, piece[3], True, FORM)
     magnitude = _magnitude(number(raw, STORED))
     magnitude = tl.max(tl.where(keep & (magnitude < _INFINITY), magnitude, 0), 0)
-    if FORM[0] != LANES:
+    if FORM[OF_KIND] != LANES:
         magnitude = magnitude * 0 + tl.max(magnitude, 0)
     return magnitude >> 23
 
@@ -155,12 +164,9 @@ def sum_floats(
     """
     FORM: tl.constexpr = (KIND, MASKED, EVEN, R, W)
     HOW: tl.constexpr = (STORED, MASKED)
-    block = tl.program_id(0) % blocks
-    first = tl.program_id(0) // blocks * each
-    last = tl.minimum(first + each, total)
-    piece = (
-        x, valid, block, first, last, channels, inner, per, inverse, shift, used, size,
-    )  # fmt: skip
+    piece = piece_of(
+        x, valid, channels, inner, blocks, per, inverse, shift, used, total, each, size
+    )
     _, _, room = channels_of(piece, FORM)
     high = tl.full((R, W), float("inf"), tl.float32)
     zero = tl.zeros((R, W), tl.int32)
@@ -170,8 +176,9 @@ def sum_floats(
     sums = zero, high, -high, _nothing(R, W)
     n, places_lo, places_hi, inside = add_up(_add_first, HOW, sums, window, piece, FORM)
     s, q, rest, left = _whole(inside)
-    # Where no value counts both are infinite, which is odd as well.
     odd = (places_lo - places_lo != 0.0) | (places_hi - places_hi != 0.0)
+    # Not where no value counts: there they have changed places.
+    odd = odd & ((places_lo > places_hi) == 0)
     if tl.max((room & (tl.max(odd.to(tl.int32), 0) > 0)).to(tl.int32), 0) > 0:
         counts, places_lo, places_hi, outside = add_up(
             _add_odd, HOW, (zero, high, -high, zero), (begin[None, :], end[None, :]), piece, FORM

@@ -10,11 +10,13 @@ import triton.language as tl
 
 from streamnorm.kernels.triton_tiles import (
     ALL,
+    OF_KIND,
     RUNS,
     add_up,
     lanes_of,
     load,
     number,
+    piece_of,
     values_of,
 )
 
@@ -135,7 +137,7 @@ def _guess(piece, STORED: tl.constexpr, FORM: tl.constexpr):
     keep = keep & (value - value == 0.0)
     total = tl.sum(tl.where(keep, value, 0.0).to(tl.float64), 0)
     count = tl.sum(keep.to(tl.int32), 0)
-    if FORM[0] == RUNS:
+    if FORM[OF_KIND] == RUNS:
         total = tl.sum(total, 0)
         count = tl.sum(count, 0)
     mean = total / tl.where(count > 0, count, 1).to(tl.float64)
@@ -154,16 +156,13 @@ def measure_floats(
     """
     FORM: tl.constexpr = (KIND, MASKED, EVEN, R, W)
     HOW: tl.constexpr = (STORED, MASKED or OMIT, OMIT)
-    block = tl.program_id(0) % blocks
+    piece = piece_of(
+        x, valid, channels, inner, blocks, per, inverse, shift, used, total, each, size
+    )
     chunk = tl.program_id(0) // blocks
-    first = chunk * each
-    last = tl.minimum(first + each, total)
-    piece = (
-        x, valid, block, first, last, channels, inner, per, inverse, shift, used, size,
-    )  # fmt: skip
     stride = tl.cast(channels, tl.int64) * parts
     if KIND == RUNS:
-        at = block.to(tl.int64) * parts + chunk
+        at = piece[2].to(tl.int64) * parts + chunk
         room = True
     else:
         channel, part, room = lanes_of(piece, FORM)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from streamnorm.kernels.triton_tiles import LANES, add_up, channels_of, values_of
+from streamnorm.kernels.triton_tiles import LANES, add_up, channels_of, piece_of, values_of
 
 __all__ = ["sum_integers"]
 
@@ -16,8 +16,9 @@ _LEAST, _MOST, _BITS = tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 def _kind(least, bits):
     """Return what values are summed and compared as.
 
-    In 32 bits where it can be: places are many, their values few. Without a sign where there is
-    none, or LLVM compares now with one and now without, and nothing compares three at a time.
+    In 32 bits where it can be: of a place at most 1024 values of 8 bits or 256 of 16, so squares
+    of 8 bits stay below 2**26 and sums of 16 below 2**24. Without a sign where there is none, or
+    LLVM compares now with one and now without, and nothing compares three at a time.
     """
     if bits == 32:
         return tl.int64
@@ -71,12 +72,9 @@ def sum_integers(
     """
     FORM: tl.constexpr = (KIND, MASKED, EVEN, R, W)
     HOW: tl.constexpr = (MASKED, LEAST, MOST, BITS)
-    block = tl.program_id(0) % blocks
-    first = tl.program_id(0) // blocks * each
-    last = tl.minimum(first + each, total)
-    piece = (
-        x, valid, block, first, last, channels, inner, per, inverse, shift, used, size,
-    )  # fmt: skip
+    piece = piece_of(
+        x, valid, channels, inner, blocks, per, inverse, shift, used, total, each, size
+    )
     kind: tl.constexpr = _kind(LEAST, BITS)
     square: tl.constexpr = kind if BITS == 8 else tl.int64
     zero = tl.zeros((R, W), square)

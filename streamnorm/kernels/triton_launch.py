@@ -10,7 +10,8 @@ from torch import Tensor
 from streamnorm.dtypes import Precision, Summed
 from streamnorm.kernels.raw import MOST_VALUES, SUMS
 from streamnorm.kernels.schemes import SHORT
-from streamnorm.kernels.tiles import FEW, Shape, inverse_of, tiles_of
+from streamnorm.kernels.tiles import FEW, inverse_of, tiles_of
+from streamnorm.kernels.triton_exact import MOST_VALUES as MOST_VALUES_EXACTLY
 from streamnorm.kernels.triton_exact import sum_floats
 from streamnorm.kernels.triton_floats import measure_floats, merge_partials
 from streamnorm.kernels.triton_integers import sum_integers
@@ -20,22 +21,17 @@ from streamnorm.pending import current_stream
 
 __all__ = ["Start", "launch"]
 
-_FORMATS = {"float16": (10, -14, 6), "bfloat16": (7, -126, 6), "float32": (23, -126, 3)}
+_FORMATS = {"float16": (10, -14, 5), "bfloat16": (7, -126, 5), "float32": (23, -126, 1)}
 """Bits of the fraction, the exponent of the smallest normal number, and how many powers of two a
 program's largest value may lie above that of its first tile: the more, the sooner are small values
-below the window."""
+below the window. With 5, all of float16 lies in one."""
 _VIEWED = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
-_MOST_EXACTLY = 1 << 17
-"""Values that a program adds up exactly: they stay below 2**63 units of a window, and those of a
-place, at most 128, within the digits of float64."""
 _LONG = 2048
 """Partial results of a channel that one program merges; more are merged in two steps."""
 _SHORT = 256
 _MERGING = 512
 """Programs that merge at a time, if there are as many shares of `_SHORT`."""
 _MERGED_AT_ONCE = 1024
-_USUAL = Shape(0, 0)
-"""Of kernels that have no tiles."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Start:
     kernel: Any
     programs: int
     given: dict[str, Any]
-    shape: Shape = _USUAL
+    options: dict[str, int] = field(default_factory=lambda: {"num_warps": 4})
     compiled: dict[Any, Any] = field(default_factory=dict)
 
     def __call__(self, *tensors: Tensor) -> None:
@@ -61,7 +57,7 @@ class Start:
             run(*tensors, *self.given.values(), stream=current_stream(key[0]))
             return
         made = self.kernel[(self.programs,)](
-            *tensors, **self.given, **self.shape.options, enable_fp_fusion=False
+            *tensors, **self.given, **self.options, enable_fp_fusion=False
         )
         # Triton's interpreter makes nothing that could be kept.
         if made is not None:
@@ -132,7 +128,7 @@ def _plan_for(
         # The last bit of the smallest numbers is the last of the lowest window.
         least = exponent - fraction + SHORT.span + 126
         further = {"FRACTION": fraction, "LEAST": least, "AHEAD": ahead}
-        start = _start(sum_floats, shape, precision, masked, _MOST_EXACTLY, further)
+        start = _start(sum_floats, shape, precision, masked, MOST_VALUES_EXACTLY, further)
         return _Plan(start, (1, channels, NARROW.dtype.itemsize // 8), floats=False)
     further = {"OMIT": omit and precision.is_float}
     start = _start(measure_floats, shape, precision, masked, BYTES, further)
@@ -148,8 +144,7 @@ def _start(
     outer, channels, inner = shape
     itemsize = precision.bits.itemsize
     shapes = SHAPES[kernel.__name__][itemsize]
-    few = kernel is not measure_floats
-    tiles = tiles_of(outer, channels, inner, shapes, min(most, BYTES // itemsize), few=few)
+    tiles = tiles_of(outer, channels, inner, shapes, min(most, BYTES // itemsize))
     inverse, shift = inverse_of(tiles.per)
     given = tiles._asdict() | further | {
         "channels": channels, "inner": inner, "inverse": inverse, "shift": shift,
@@ -158,7 +153,7 @@ def _start(
         "R": tiles.rows, "W": tiles.width,
     }  # fmt: skip
     programs = tiles.blocks * tiles.chunks
-    return Start(kernel, programs, _ordered(kernel, 3, given), shapes[tiles.kind])
+    return Start(kernel, programs, _ordered(kernel, 3, given), shapes[tiles.kind].options)
 
 
 def _merges(channels: int, parts: int) -> tuple[tuple[Start, tuple[int, ...]], ...]:

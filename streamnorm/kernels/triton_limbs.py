@@ -1,7 +1,8 @@
 """For the GPU: what a program has found out is added, as integers, to records of exact sums.
 
 Records are those of `kernels.raw`: limbs that are not carried, and extremes as keys. Integers make
-the order of programs irrelevant.
+the order of programs irrelevant. Only programs of lanes have some without room: the rows of few
+channels are whole.
 """
 
 import triton
@@ -9,7 +10,7 @@ import triton.language as tl
 
 from streamnorm.kernels import raw
 from streamnorm.kernels.schemes import SHORT
-from streamnorm.kernels.triton_tiles import LANES, channels_of
+from streamnorm.kernels.triton_tiles import LANES, OF_KIND, channels_of
 from streamnorm.limbs import COUNTS, LIMB_BITS, NARROW
 
 __all__ = ["put_counts", "put_odd", "put_sums"]
@@ -32,7 +33,7 @@ def put_counts(out, piece, n, lo, hi, FORM: tl.constexpr, CHANNELS: tl.constexpr
     """Add how many values every lane has; the keys of their extremes compete for the largest."""
     low, high = _key(-lo), _key(hi)
     base, channel, room = channels_of(piece, FORM)
-    if FORM[0] == LANES:
+    if FORM[OF_KIND] == LANES:
         _put_counts(out + channel.to(tl.int64) * _WORDS, n, low, high, room)
     else:
         for c in tl.static_range(CHANNELS):
@@ -65,7 +66,7 @@ def _put_counts(record, n, low, high, room):
 def put_odd(out, piece, nan, plus, minus, FORM: tl.constexpr, CHANNELS: tl.constexpr):
     """Add how many NaN and infinities every lane has."""
     base, channel, room = channels_of(piece, FORM)
-    if FORM[0] == LANES:
+    if FORM[OF_KIND] == LANES:
         _put_odd(out + channel.to(tl.int64) * _WORDS, nan, plus, minus, room)
     else:
         for c in tl.static_range(CHANNELS):
@@ -93,7 +94,7 @@ def put_sums(out, piece, s, q, rest, top, FORM: tl.constexpr, CHANNELS: tl.const
     There is one window for all lanes unless the program is of `LANES`.
     """
     base, channel, room = channels_of(piece, FORM)
-    if FORM[0] == LANES:
+    if FORM[OF_KIND] == LANES:
         _put_sums(out + channel.to(tl.int64) * _WORDS, s, q, rest, top, room)
     else:
         for c in tl.static_range(CHANNELS):

@@ -14,19 +14,31 @@ from streamnorm.kernels import tiles
 __all__ = [
     "ALL",
     "LANES",
+    "OF_KIND",
     "RUNS",
     "add_up",
     "channels_of",
     "lanes_of",
     "load",
     "number",
+    "piece_of",
     "values_of",
 ]
 
 RUNS = tl.constexpr(tiles.RUNS)
 LANES = tl.constexpr(tiles.LANES)
 ALL = tl.constexpr(tl.PropagateNan.ALL)
-_KIND, _MASKED, _EVEN, _ROWS, _WIDTH = (tl.constexpr(k) for k in range(5))
+OF_KIND, _MASKED, _EVEN, _ROWS, _WIDTH = (tl.constexpr(k) for k in range(5))
+"""Where what a form says stands in it."""
+
+
+@triton.jit
+def piece_of(x, valid, channels, inner, blocks, per, inverse, shift, used, total, each, size):
+    """Return what this program reads."""
+    first = tl.program_id(0) // blocks * each
+    last = tl.minimum(first + each, total)
+    block = tl.program_id(0) % blocks
+    return x, valid, block, first, last, channels, inner, per, inverse, shift, used, size
 
 
 @triton.jit
@@ -37,7 +49,7 @@ def _place(piece, t, FORM: tl.constexpr):
     """
     _, _, block, _, _, channels, inner, per, inverse, shift, used, size = piece
     W: tl.constexpr = FORM[_WIDTH]
-    if FORM[_KIND] == RUNS:
+    if FORM[OF_KIND] == RUNS:
         run = ((t.to(tl.int64) * inverse) >> shift).to(tl.int32)
         ahead = (t - run * per) * W
         start = (run.to(tl.int64) * channels + block) * inner + ahead
@@ -112,10 +124,10 @@ def _checked_from(piece, FORM: tl.constexpr):
     """Return the row from which on rows are not known to come in full steps of four tiles."""
     _, _, _, first, last, _, _, _, _, _, used, size = piece
     full = last
-    if FORM[_KIND] != RUNS:
+    if FORM[OF_KIND] != RUNS:
         full = tl.minimum(last, tl.cast(size // used, tl.int32))
     checked = first + (full - first) // (4 * FORM[_ROWS]) * (4 * FORM[_ROWS])
-    if FORM[_KIND] == RUNS and not FORM[_EVEN]:
+    if FORM[OF_KIND] == RUNS and not FORM[_EVEN]:
         checked = first
     return checked
 
@@ -152,7 +164,7 @@ def values_of(piece, FORM: tl.constexpr):
     W: tl.constexpr = FORM[_WIDTH]
     lane = tl.arange(0, W)
     values = tl.zeros((W,), tl.int64) + (last - first)
-    if FORM[_KIND] == RUNS:
+    if FORM[OF_KIND] == RUNS:
         ends = last // per - first // per
         values -= tl.where(lane < inner - (per - 1) * W, 0, ends)
     else:
@@ -176,7 +188,7 @@ def lanes_of(piece, FORM: tl.constexpr):
 @triton.jit
 def channels_of(piece, FORM: tl.constexpr):
     """Return the program's first channel; of every lane its channel from there on, and its room."""
-    if FORM[_KIND] == RUNS:
+    if FORM[OF_KIND] == RUNS:
         W: tl.constexpr = FORM[_WIDTH]
         base = piece[2]
         channel = tl.zeros((W,), tl.int32)

@@ -44,7 +44,7 @@ class Book(ABC):
         self._turn = threading.Lock()
 
     def on(self, device: torch.device) -> "Book":
-        """Return the book where a module goes; on the host if there are no float64."""
+        """Return the book where a module goes; on the host if that has no float64."""
         if device.type == "meta":
             return self
         before = self._tensor()
@@ -107,7 +107,8 @@ class Book(ABC):
 
     def _constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
         center, variance = self._tensor()[running.CENTER :, : self.channels]
-        head = center.to(work)
+        # New memory each time: a backward pass may need it after the next batch.
+        head = center.to(work, copy=True)
         return head, (center - head).to(work), variance.sqrt().to(work)
 
     def publish(self, statistics: Tensor) -> None:
@@ -168,7 +169,6 @@ class _HostBook(Book):
     def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
         if work != torch.float32:
             return self._constants(work)
-        # New memory each time: a backward pass may need it after the next batch.
         center, variance = self.fields[running.CENTER :, : self.channels]
         head = center.astype(np.float32)
         rest = (center - head).astype(np.float32)
