@@ -76,8 +76,13 @@ SHAPES = (
 
 @per_kit
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "uint8", "int16", "uint32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "masked"),
+    [
+        *((dtype, False) for dtype in ("float32", "uint8", "int16", "uint32", "float64")),
+        *((dtype, True) for dtype in ("float32", "uint8")),
+    ],
+)
 def test_every_shape_of_a_deal_gives_what_the_host_gives(kit, shape, masked, dtype):
     rng = np.random.default_rng(3)
     block = (rng.normal(20, 9, shape) % 100).astype(dtype)
@@ -138,17 +143,15 @@ def test_exact_sums_of_bfloat16_of_any_bits_are_those_of_the_host(kit):
 
 
 @per_kit
-@pytest.mark.parametrize("shape", [(2, 2, 4000), (4000, 3, 1), (300, 20, 1)], ids=str)
-@pytest.mark.parametrize("later", [1e-30, 1e-18, 1e20])
+@pytest.mark.parametrize("shape", [(2, 2, 4000), (4000, 3, 1)], ids=str)
+@pytest.mark.parametrize("later", [1e-30, 1e20])
 def test_exact_sums_find_values_far_from_the_first_ones(kit, shape, later):
     """Of other programs; within one, see tests/test_programs.py."""
     block = np.random.default_rng(4).normal(1, 1, shape).astype(np.float32) * np.float32(1e-9)
     flat = block.reshape(-1)
     flat[flat.size // 2 :] *= np.float32(later)
     flat[-7:-3] *= np.float32(1e-12)
-    for odd in (False, True):
-        flat[-1] = np.nan if odd else 1
-        assert kit.measure(block, exact=True).digest() == sn.measure(block, exact=True).digest()
+    assert kit.measure(block, exact=True).digest() == sn.measure(block, exact=True).digest()
 
 
 @per_kit

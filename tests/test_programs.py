@@ -10,14 +10,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from laws import agree
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 from devices import KITS  # noqa: E402 - needs torch
-from strategies import bit_patterns  # noqa: E402 - the same
 
 import streamnorm as sn  # noqa: E402 - the same
 from streamnorm.kernels import device, tiles, triton_launch, tuned  # noqa: E402 - the same
@@ -31,7 +28,7 @@ ARRAYS = {
     "whole runs": (40, 2, 32),
     "torn runs": (37, 3, 21),
     "few channels": (801, 3, 1),
-    "lanes": (157, 17, 1),
+    "lanes": (301, 9, 1),
     "lanes of pairs": (90, 5, 2),
 }
 
@@ -83,11 +80,19 @@ def test_programs_here_read_at_least_eight_tiles(shape):
     assert deal.each >= 8 * deal.rows
 
 
-@pytest.mark.parametrize("shape", ARRAYS.values(), ids=ARRAYS)
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "uint8", "int16", "uint32"])
-def test_programs_of_many_tiles_find_what_the_host_finds(shape, masked, dtype):
-    rng = np.random.default_rng(1)
+# Every kernel in every shape; other dtypes, which differ in what is loaded, in some.
+CASES = [
+    *(("float32", name, False) for name in ARRAYS),
+    *(("float32", name, True) for name in ("torn runs", "lanes")),
+    *(("uint8", name, name == "few channels") for name in ("torn runs", "few channels", "lanes")),
+    *((dtype, "torn runs", False) for dtype in ("float16", "float64", "uint32")),
+    *((dtype, "few channels", False) for dtype in ("float16", "int16")),
+]
+
+
+@pytest.mark.parametrize(("dtype", "name", "masked"), CASES)
+def test_programs_of_many_tiles_find_what_the_host_finds(dtype, name, masked):
+    rng, shape = np.random.default_rng(1), ARRAYS[name]
     array = (rng.normal(20, 9, shape) % 100).astype(dtype)
     mask = rng.random(shape) < 0.7 if masked else None
     with long_programs():
@@ -95,39 +100,22 @@ def test_programs_of_many_tiles_find_what_the_host_finds(shape, masked, dtype):
 
 
 @pytest.mark.parametrize("shape", ARRAYS.values(), ids=ARRAYS)
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("odd", [False, True])
-def test_programs_of_many_tiles_find_values_far_from_the_first_ones(shape, dtype, odd):
+def test_programs_of_many_tiles_find_values_far_from_the_first_ones(shape):
     """Above and below the window that the first tile suggests, also again; NaN and infinities."""
-    rng = np.random.default_rng(2)
-    span = 9 if dtype == "float32" else 3
-    array = rng.normal(1, 1, shape)
+    array = np.random.default_rng(2).normal(1, 1, shape).astype(np.float32)
     flat = array.reshape(-1)
-    for place, power in ((0.3, span), (0.4, -2 * span), (0.5, 0), (0.6, 3 * span), (0.8, -span)):
-        flat[int(place * flat.size) :] *= 10.0**power / 10.0 ** (power // 2)
-    if odd:
-        flat[flat.size // 2 :: 97] = np.nan
-        flat[flat.size // 3 :: 89] = np.inf
-        flat[flat.size // 3 + 5 :: 83] = -np.inf
-    with np.errstate(over="ignore"):
-        array = array.astype(dtype)
+    powers = np.repeat([0, 5, -9, 0, 14, -13, -30], flat.size // 7 + 1)[: flat.size]
+    flat *= np.float32(10.0) ** powers.astype(np.float32)
+    flat[flat.size // 2 :: 97] = np.nan
+    flat[flat.size // 3 :: 89] = np.inf
+    flat[flat.size // 3 + 5 :: 83] = -np.inf
     with long_programs():
         assert sn.measure(array, exact=True) == KIT.measure(array, exact=True)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@given(data=st.data())
-@settings(max_examples=4)
-def test_programs_of_many_tiles_add_up_any_bits_exactly(dtype, data):
-    table = np.tile(data.draw(bit_patterns(dtype)), (12, 1))
-    with long_programs():
-        assert sn.measure(table, exact=True) == KIT.measure(table, exact=True)
-
-
-@pytest.mark.parametrize("shape", ARRAYS.values(), ids=ARRAYS)
-def test_partial_results_merged_in_two_steps_are_those_of_the_host(shape):
-    array = np.random.default_rng(3).normal(1e3, 1, shape)
+def test_partial_results_merged_in_two_steps_are_those_of_the_host():
+    array = np.random.default_rng(3).normal(1e3, 1, (17, 3, 21))
     array[0, 0] = np.nan
     with long_programs(two_steps=True):
-        assert len(triton_launch._merges(shape[1], 40)) >= 2
+        assert len(triton_launch._merges(channels=3, parts=17)) >= 2
         check(array, nan_policy="omit")
