@@ -50,9 +50,10 @@ def main(arguments):
     without_torch = () if HAS_TORCH else tuple(f"--ignore={path}" for path in needs_torch)
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
-    step("kernels, interpreted", *cover, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
+    spread = ("-n", "2", "--dist", "worksteal")
+    step("kernels, interpreted", *cover, *spread, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
     required = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
-    step("tests", *cover, "-n", "2", "--dist", "worksteal", *without_torch, **required)
+    step("tests", *cover, *spread, *without_torch, **required)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
     omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*,streamnorm/engines/torch.py",)
     step("coverage", PYTHON, "-m", "coverage", "report", *omit)
