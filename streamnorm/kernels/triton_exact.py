@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from streamnorm.kernels.schemes import SHORT
-from streamnorm.kernels.triton_limbs import put_counts, put_odd, put_sums
+from streamnorm.kernels.triton_limbs import BIAS, WORDS, key, put_counts, put_odd, put_sums
 from streamnorm.kernels.triton_tiles import (
     ALL,
     LANES,
@@ -21,6 +21,7 @@ from streamnorm.kernels.triton_tiles import (
     load,
     number,
     piece_of,
+    put,
     values_of,
 )
 
@@ -125,19 +126,19 @@ def _whole(sums):
 
 @triton.jit
 def _window(exponent, FRACTION: tl.constexpr, LEAST: tl.constexpr):
-    """Return a window of values up to a biased exponent: its lowest bits, those above it, and top.
+    """Return a window up to a biased exponent: its lowest bits, those above it, and the exponent.
 
     `LEAST` is the exponent of the lowest window, which has no lower end.
     """
     exponent = tl.minimum(tl.maximum(exponent, LEAST), _LARGEST)
     lowest = tl.where(exponent == LEAST, 0, (exponent - (_SPAN - FRACTION - 1)) << 23)
-    return lowest, (exponent + 1) << 23, exponent - 126
+    return lowest, (exponent + 1) << 23, exponent
 
 
 @triton.jit
-def _scale(top):
-    """Return ``2**-top``."""
-    return ((1023 - top).to(tl.int64) << 52).to(tl.float64, bitcast=True)
+def _scale(exponent):
+    """Return what brings the values of a window below 1."""
+    return ((exponent * -1 + (1023 + BIAS)).to(tl.int64) << 52).to(tl.float64, bitcast=True)
 
 
 @triton.jit
@@ -171,8 +172,8 @@ def sum_floats(
     high = tl.full((R, W), float("inf"), tl.float32)
     zero = tl.zeros((R, W), tl.int32)
 
-    begin, end, top = _window(_guess(piece, STORED, FORM) + AHEAD, FRACTION, LEAST)
-    window = begin[None, :], end[None, :], _scale(top)[None, :]
+    begin, end, exponent = _window(_guess(piece, STORED, FORM) + AHEAD, FRACTION, LEAST)
+    window = begin[None, :], end[None, :], _scale(exponent)[None, :]
     sums = zero, high, -high, _nothing(R, W)
     n, places_lo, places_hi, inside = add_up(_add_first, HOW, sums, window, piece, FORM)
     s, q, rest, left = _whole(inside)
@@ -185,16 +186,18 @@ def sum_floats(
         )
         nan, plus, minus = counts & _COUNTED, (counts >> 10) & _COUNTED, counts >> 20
         left = tl.max(outside, 0)
-        put_odd(
-            out, piece, tl.sum(nan, 0).to(tl.int64), tl.sum(plus, 0).to(tl.int64),
-            tl.sum(minus, 0).to(tl.int64), FORM, CHANNELS,
+        of_lanes = (
+            tl.sum(nan, 0).to(tl.int64), tl.sum(plus, 0).to(tl.int64),
+            tl.sum(minus, 0).to(tl.int64),
         )  # fmt: skip
+        put(put_odd, HOW, out, WORDS, (), of_lanes, (), piece, FORM, CHANNELS)
     if MASKED:
         count = tl.sum(n, 0).to(tl.int64)
     else:
         count = values_of(piece, FORM)
-    put_counts(out, piece, count, tl.min(places_lo, 0), tl.max(places_hi, 0), FORM, CHANNELS)
-    put_sums(out, piece, s, q, rest, top, FORM, CHANNELS)
+    ends = key(-tl.min(places_lo, 0)), key(tl.max(places_hi, 0))
+    put(put_counts, HOW, out, WORDS, (), (count,), ends, piece, FORM, CHANNELS)
+    put(put_sums, HOW, out, WORDS, (), (s, q, rest), (exponent,), piece, FORM, CHANNELS)
 
     above = tl.full((W,), _INFINITY, tl.int32)
     left = tl.where(room, left, 0)
@@ -202,12 +205,11 @@ def sum_floats(
         if KIND != LANES:
             # One window for all lanes of a program: their sums are put together.
             left = left * 0 + tl.max(left, 0)
-        lowest, _, top = _window(left >> 23, FRACTION, LEAST)
-        below = (
-            lowest[None, :], above[None, :], _scale(top)[None, :], begin[None, :], end[None, :],
-        )  # fmt: skip
+        lowest, _, exponent = _window(left >> 23, FRACTION, LEAST)
+        scale = _scale(exponent)[None, :]
+        below = lowest[None, :], above[None, :], scale, begin[None, :], end[None, :]
         further = add_up(_add_further, HOW, _nothing(R, W), below, piece, FORM)
         s, q, rest, left = _whole(further)
-        put_sums(out, piece, s, q, rest, top, FORM, CHANNELS)
+        put(put_sums, HOW, out, WORDS, (), (s, q, rest), (exponent,), piece, FORM, CHANNELS)
         above = lowest
         left = tl.where(room, left, 0)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from streamnorm.kernels.triton_tiles import LANES, add_up, channels_of, piece_of, values_of
+from streamnorm.kernels.triton_tiles import add_up, piece_of, put, values_of
 
 __all__ = ["sum_integers"]
 
@@ -26,17 +26,18 @@ def _kind(least, bits):
 
 
 @triton.jit
-def _put(out, at, room, stride, sums, UP: tl.constexpr):
-    """Add to the sums of channels; the keys of extremes compete for the largest."""
-    n, low, high, total, squares, squares_up = sums
+def _put(place, stride, added, largest, room, HOW: tl.constexpr):
+    """Add to the sums of a channel; the keys of extremes compete for the largest."""
+    n, total, squares, squares_up = added
+    low, high = largest
     some = room & (n > 0)
-    tl.atomic_add(out + at, n, mask=some, sem="relaxed")
-    tl.atomic_max(out + stride + at, low, mask=some, sem="relaxed")
-    tl.atomic_max(out + 2 * stride + at, high, mask=some, sem="relaxed")
-    tl.atomic_add(out + 3 * stride + at, total, mask=some, sem="relaxed")
-    tl.atomic_add(out + 4 * stride + at, squares, mask=some, sem="relaxed")
-    if UP:
-        tl.atomic_add(out + 5 * stride + at, squares_up, mask=some, sem="relaxed")
+    tl.atomic_add(place, n, mask=some, sem="relaxed")
+    tl.atomic_max(place + stride, low, mask=some, sem="relaxed")
+    tl.atomic_max(place + 2 * stride, high, mask=some, sem="relaxed")
+    tl.atomic_add(place + 3 * stride, total, mask=some, sem="relaxed")
+    tl.atomic_add(place + 4 * stride, squares, mask=some, sem="relaxed")
+    if HOW[_BITS] == 32:
+        tl.atomic_add(place + 5 * stride, squares_up, mask=some, sem="relaxed")
 
 
 @triton.jit
@@ -94,24 +95,4 @@ def sum_integers(
     else:
         n = values_of(piece, FORM)
     stride = tl.cast(channels, tl.int64)
-    up: tl.constexpr = BITS == 32
-    base, channel, room = channels_of(piece, FORM)
-    if KIND == LANES:
-        _put(out, channel, room, stride, (n, low, high, s, q, q_up), up)
-    else:
-        for c in tl.static_range(CHANNELS):
-            sums = _of_channel(channel == c, n, low, high, s, q, q_up)
-            _put(out, base + c, True, stride, sums, up)
-
-
-@triton.jit
-def _of_channel(mine, n, low, high, s, q, q_up):
-    """Put together the lanes of one channel."""
-    return (
-        tl.sum(tl.where(mine, n, 0), 0),
-        tl.max(tl.where(mine, low, 0), 0),
-        tl.max(tl.where(mine, high, 0), 0),
-        tl.sum(tl.where(mine, s, 0), 0),
-        tl.sum(tl.where(mine, q, 0), 0),
-        tl.sum(tl.where(mine, q_up, 0), 0),
-    )
+    put(_put, HOW, out, 1, stride, (n, s, q, q_up), (low, high), piece, FORM, CHANNELS)

@@ -22,6 +22,7 @@ __all__ = [
     "load",
     "number",
     "piece_of",
+    "put",
     "values_of",
 ]
 
@@ -197,3 +198,28 @@ def channels_of(piece, FORM: tl.constexpr):
         base = piece[2] * 0
         channel, _, room = lanes_of(piece, FORM)
     return base, channel, room
+
+
+@triton.jit
+def put(
+    PUT: tl.constexpr, HOW: tl.constexpr, out, step, more, added, largest, piece,
+    FORM: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Put what lanes have found, numbers to add up and keys above 0, to their channels' places.
+
+    ``PUT(place, more, added, largest, room, HOW)`` does so for one channel, or for lanes of `LANES`
+    each by itself; places are so many steps apart. Only lanes of `LANES` may have no room.
+    """
+    base, channel, room = channels_of(piece, FORM)
+    if FORM[OF_KIND] == LANES:
+        PUT(out + channel.to(tl.int64) * step, more, added, largest, room, HOW)
+    else:
+        for c in tl.static_range(CHANNELS):
+            mine = channel == c
+            sums = ()
+            for k in tl.static_range(len(added)):
+                sums += (tl.sum(tl.where(mine, added[k], 0), 0),)  # type: ignore[assignment]
+            most = ()
+            for k in tl.static_range(len(largest)):
+                most += (tl.max(tl.where(mine, largest[k], 0), 0),)  # type: ignore[assignment]
+            PUT(out + (base + c).to(tl.int64) * step, more, sums, most, True, HOW)
