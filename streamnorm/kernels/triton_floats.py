@@ -197,21 +197,9 @@ def measure_floats(
 
 
 @triton.jit
-def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexpr):
-    r"""Merge a share of the partial results of one channel, one of so many groups.
-
-    With weights :math:`w_p = n_p / n` the mean is :math:`\bar x = \sum w_p \bar x_p`, corrected
-    once by the same sum over :math:`\bar x_p - \bar x`, and
-    :math:`M_2 = \sum M_{2p} + \sum n_p (\bar x_p - \bar x)^2`: the sum of squares within and
-    between parts, of which Chan, Golub & LeVeque (1983) eq. 2.1 is the case of two.
-    """
-    c = (tl.program_id(0) // groups).to(tl.int64)
-    group = tl.program_id(0) % groups
-    begin = group * share
-    end = tl.minimum(begin + share, parts)
-    stride = tl.cast(channels, tl.int64) * parts
-    own = parts_of + c * parts
-    count = 0.0 * c.to(tl.float64)
+def _survey(own, stride, begin, end, B: tl.constexpr):
+    """Return of partial results the count, extremes, whether one is NaN, and infinite means."""
+    count = tl.zeros((), tl.float64)
     least = count + float("inf")
     most = count - float("inf")
     odd = count
@@ -231,6 +219,12 @@ def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexp
         infinite = _finite(mean) == 0
         special += tl.sum(tl.where(infinite, mean, 0.0), 0)
         specials += tl.sum(infinite.to(tl.float64), 0)
+    return count, least, most, odd, special, specials
+
+
+@triton.jit
+def _mean(own, stride, begin, end, count, least, most, B: tl.constexpr):
+    """Return the mean of partial results by their weights, corrected once."""
     divisor = tl.where(count > 0, count, 1.0)
     # Near the top a sum, or a difference, of means may overflow; near the bottom halves and
     # weights lose digits.
@@ -249,7 +243,13 @@ def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexp
         moved = moved / (divisor / unit)
         moved = tl.where(large, moved + moved, moved)
         center = tl.minimum(tl.maximum(center + moved, least), most)
-    m2 = 0.0 * divisor
+    return center
+
+
+@triton.jit
+def _squares(own, stride, begin, end, center, B: tl.constexpr):
+    """Return the sum of squares around a center, within and between partial results."""
+    m2 = tl.zeros((), tl.float64)
     for start in range(begin, end, B):
         at = start + tl.arange(0, B)
         n = tl.load(own + at, mask=at < end, other=0.0)
@@ -257,6 +257,27 @@ def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexp
         within = tl.load(own + 2 * stride + at, mask=n > 0, other=0.0)
         delta = tl.where(n > 0, mean - center, 0.0)
         m2 += tl.sum(within + (delta * n) * delta, 0)
+    return m2
+
+
+@triton.jit
+def merge_partials(parts_of, out, channels, parts, share, groups, B: tl.constexpr):
+    r"""Merge a share of the partial results of one channel, one of so many groups.
+
+    With weights :math:`w_p = n_p / n` the mean is :math:`\bar x = \sum w_p \bar x_p`, corrected
+    once by the same sum over :math:`\bar x_p - \bar x`, and
+    :math:`M_2 = \sum M_{2p} + \sum n_p (\bar x_p - \bar x)^2`: the sum of squares within and
+    between parts, of which Chan, Golub & LeVeque (1983) eq. 2.1 is the case of two.
+    """
+    c = (tl.program_id(0) // groups).to(tl.int64)
+    group = tl.program_id(0) % groups
+    begin = group * share
+    end = tl.minimum(begin + share, parts)
+    stride = tl.cast(channels, tl.int64) * parts
+    own = parts_of + c * parts
+    count, least, most, odd, special, specials = _survey(own, stride, begin, end, B)
+    center = _mean(own, stride, begin, end, count, least, most, B)
+    m2 = _squares(own, stride, begin, end, center, B)
     some = count > 0
     mean = tl.where(specials > 0, special, center)
     m2 = tl.where(specials > 0, float("nan"), tl.where(least == most, 0.0, m2))
