@@ -1,6 +1,7 @@
 """Everything that has to pass: linters, types, tests, and the coverage of all of them together.
 
-``./run test`` calls this; further arguments go to pytest and then only pytest runs.
+``./run test`` calls this; ``./run test proofs`` runs what takes long; other arguments go to pytest
+and then only pytest runs.
 """
 
 import importlib.util
@@ -13,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+SPREAD = ("-n", "2", "--dist", "worksteal")
+REQUIRED = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
 # Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
 INTERPRETED = [
     "tests/test_kernels.py",
@@ -32,11 +35,11 @@ def step(title, *command, **environment):
         sys.exit(code)
 
 
-def main(arguments):
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
-    if arguments:
-        step("tests", PYTHON, "-m", "pytest", *arguments)
-        return
+def proofs(arguments):
+    step("proofs", PYTHON, "-m", "pytest", "-q", "-m", "proof", *SPREAD, *arguments, **REQUIRED)
+
+
+def suite():
     step("lint", PYTHON, "-m", "ruff", "check", ".")
     step("format", PYTHON, "-m", "ruff", "format", "--check", ".")
     if HAS_TORCH:
@@ -50,13 +53,21 @@ def main(arguments):
     without_torch = () if HAS_TORCH else tuple(f"--ignore={path}" for path in needs_torch)
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
-    spread = ("-n", "2", "--dist", "worksteal")
-    step("kernels, interpreted", *cover, *spread, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
-    required = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
-    step("tests", *cover, *spread, *without_torch, **required)
+    step("kernels, interpreted", *cover, *SPREAD, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
+    step("tests", *cover, *SPREAD, "-m", "not proof", *without_torch, **REQUIRED)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
     omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*,streamnorm/engines/torch.py",)
     step("coverage", PYTHON, "-m", "coverage", "report", *omit)
+
+
+def main(arguments):
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    if arguments[:1] == ["proofs"]:
+        proofs(arguments[1:])
+    elif arguments:
+        step("tests", PYTHON, "-m", "pytest", *arguments)
+    else:
+        suite()
 
 
 if __name__ == "__main__":

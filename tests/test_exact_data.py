@@ -57,6 +57,7 @@ def merged_at_random(parts, rng):
     return parts[0]
 
 
+@pytest.mark.proof
 @pytest.mark.data
 @pytest.mark.parametrize("name", SETS)
 def test_10_000_random_trees_over_single_samples_have_one_digest(sets, name):
@@ -67,6 +68,7 @@ def test_10_000_random_trees_over_single_samples_have_one_digest(sets, name):
     assert digests == {measure(samples).digest()}
 
 
+@pytest.mark.proof
 @pytest.mark.data
 @pytest.mark.parametrize("name", SETS)
 def test_100_measurements_in_new_orders_sizes_and_threads_have_one_digest(sets, name):
@@ -95,6 +97,7 @@ print(accumulator.moments.digest())
 """
 
 
+@pytest.mark.proof
 @pytest.mark.data
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled code")
 @pytest.mark.parametrize("name", SETS)

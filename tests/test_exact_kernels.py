@@ -74,6 +74,7 @@ def test_sums_of_ordinary_data_are_exact(shape, dtype):
     assert_exact(sn.measure(x, exact=True), list(np.moveaxis(x, 1, 0)))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_every_half_is_itself(name):
     torch = pytest.importorskip("torch")
@@ -216,6 +217,7 @@ for dtype in ("float16", "int32"):
 """
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled code")
 def test_every_processor_gives_the_same_digests(tmp_path):
     """Without fused multiplication, with AVX2, and whatever this one has."""

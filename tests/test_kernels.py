@@ -350,6 +350,7 @@ for dtype in ("f4", "f8", "i4", "u1"):
 """
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(JIT_OFF, reason="is about compiled code")
 def test_no_kernel_reads_memory_that_it_has_let_go(tmp_path):
     """What is freed is overwritten at once, or gone; first compiled, then from the cache."""

@@ -56,6 +56,7 @@ def assert_flat(code, few, many, *arguments):
     assert peak(code, many, *arguments) - peak(code, few, *arguments) <= LIMIT
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_a_million_small_batches():
     assert_flat(ARRAYS.format(rows=2), 100_000, 1_000_000)
@@ -77,6 +78,7 @@ def test_a_file(tmp_path):
     assert_flat(FILE, 100, 1000, tmp_path)
 
 
+@pytest.mark.proof
 def test_20000_files(tmp_path):
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "one.png")

@@ -21,7 +21,7 @@ from streamnorm.kernels import device, tiles, triton_launch, tuned  # noqa: E402
 from streamnorm.kernels.tiles import FEW, LANES, RUNS, Shape, tiles_of  # noqa: E402 - the same
 from streamnorm.kernels.triton_exact import MOST_OF_A_PLACE, MOST_VALUES  # noqa: E402 - the same
 
-pytestmark = [pytest.mark.torch, pytest.mark.triton]
+pytestmark = [pytest.mark.torch, pytest.mark.triton, pytest.mark.proof]
 KIT = KITS["triton"]
 SHAPES = {RUNS: Shape(32, 16), FEW: Shape(32, 32), LANES: Shape(32, 8)}
 ARRAYS = {

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("triton")
-pytestmark = [pytest.mark.torch, pytest.mark.triton]
+pytestmark = [pytest.mark.torch, pytest.mark.triton, pytest.mark.proof]
 
 SCRIPT = Path(__file__).with_name("compile_for_gpu.py")
 AMPERE, HOPPER = 80, 90
