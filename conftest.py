@@ -6,7 +6,19 @@ import os
 import pytest
 from _pytest.doctest import DoctestItem
 
-if importlib.util.find_spec("torch") is not None:
+HAS_TORCH, HAS_TRITON = (importlib.util.find_spec(name) is not None for name in ("torch", "triton"))
+
+# Pytest looks for docstrings everywhere, also in what cannot be imported here.
+collect_ignore_glob = []
+if not HAS_TORCH:
+    collect_ignore_glob += ["streamnorm/nn/*", "streamnorm/engines/torch.py"]
+    collect_ignore_glob += ["streamnorm/kernels/device.py", "streamnorm/kernels/torch_*"]
+    helpers = ("compile_for_gpu", "datasets", "devices", "ranks")
+    collect_ignore_glob += [f"tests/{name}.py" for name in helpers]
+if not HAS_TORCH or not HAS_TRITON:
+    collect_ignore_glob += ["streamnorm/kernels/triton_*"]
+
+if HAS_TORCH:
     import torch
 
     # Before any kernel is imported: without a GPU, Triton's interpreter runs it.

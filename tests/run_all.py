@@ -16,6 +16,13 @@ PYTHON = sys.executable
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 SPREAD = ("-n", "2", "--dist", "worksteal")
 REQUIRED = {"STREAMNORM_REQUIRE_TRITON": "1"} if HAS_TORCH and sys.platform == "linux" else {}
+# What only tensors reach: not asked to be covered where there is no torch.
+OF_TORCH = [
+    "streamnorm/nn/*",
+    "streamnorm/engines/torch.py",
+    *(f"streamnorm/kernels/{name}.py" for name in ("device", "raw", "torch_*", "triton_*")),
+    *(f"streamnorm/{name}.py" for name in ("packing", "pending", "running")),
+]
 # Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
 INTERPRETED = [
     "tests/test_kernels.py",
@@ -48,15 +55,12 @@ def suite():
     for old in [*ROOT.glob(".coverage*"), *ROOT.glob("streamnorm/kernels/__pycache__/*.nb?")]:
         old.unlink()
     cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q")
-    needs_torch = ["streamnorm/nn", *map(str, ROOT.glob("streamnorm/kernels/t[or][ri][ct]*.py"))]
-    needs_torch += ["streamnorm/kernels/device.py", "streamnorm/engines/torch.py"]
-    without_torch = () if HAS_TORCH else tuple(f"--ignore={path}" for path in needs_torch)
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
     step("kernels, interpreted", *cover, *SPREAD, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
-    step("tests", *cover, *SPREAD, "-m", "not proof", *without_torch, **REQUIRED)
+    step("tests", *cover, *SPREAD, "-m", "not proof", **REQUIRED)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
-    omit = () if HAS_TORCH else ("--omit=streamnorm/nn/*,streamnorm/engines/torch.py",)
+    omit = () if HAS_TORCH else (f"--omit={','.join(OF_TORCH)}",)
     step("coverage", PYTHON, "-m", "coverage", "report", *omit)
 
 

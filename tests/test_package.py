@@ -162,3 +162,25 @@ def test_without_torch_the_network_layer_names_its_extra():
 
 def test_the_changelog_knows_this_version():
     assert f"[{sn.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_all_tests_can_be_collected_where_there_is_no_torch():
+    code = """
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] not in ("torch", "triton"):
+            return self.finder.find_spec(name, *rest)
+sys.meta_path[:] = map(Without, sys.meta_path)
+import pytest
+sys.exit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "could not import 'torch'" in done.stdout
