@@ -11,7 +11,18 @@ import triton
 import triton.language as tl
 
 from streamnorm.kernels.schemes import SHORT
-from streamnorm.kernels.triton_limbs import BIAS, WORDS, key, put_counts, put_odd, put_sums
+from streamnorm.kernels.triton_limbs import (
+    BIAS,
+    MAGNITUDE,
+    REST_UNIT,
+    SQUARE_UNIT,
+    UNIT,
+    WORDS,
+    key,
+    put_counts,
+    put_odd,
+    put_sums,
+)
 from streamnorm.kernels.triton_tiles import (
     ALL,
     LANES,
@@ -33,12 +44,9 @@ MOST_OF_A_PLACE = 1 << 8
 """Then the sum has 8 + 45 bits, which float64 holds, and squares stay on their rung's start."""
 
 _SPAN = tl.constexpr(SHORT.span)
-_UNIT = tl.constexpr(SHORT.sums[0])
-_SQUARE_UNIT, _REST_UNIT = (tl.constexpr(unit) for unit in SHORT.squares)
 _START = tl.constexpr(2.0 ** (52 + SHORT.squares[0]))
 """Where the upper rung of squares starts: there float64 are one of its units apart."""
 _INFINITY = tl.constexpr(0x7F800000)
-_MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 _LARGEST = tl.constexpr(254)
 """The biased exponent of the largest numbers."""
 _PLUS, _MINUS = tl.constexpr(1 << 10), tl.constexpr(1 << 20)
@@ -51,7 +59,7 @@ _STORED, _MASKED = tl.constexpr(0), tl.constexpr(1)
 @triton.jit
 def _magnitude(value):
     """Return the bits of absolute values, which are in their order."""
-    return value.to(tl.int32, bitcast=True) & _MAGNITUDE
+    return value.to(tl.int32, bitcast=True) & MAGNITUDE
 
 
 @triton.jit
@@ -117,9 +125,9 @@ def _whole(sums):
     """Return sums as integers, of every lane."""
     s, q, rest, left = sums
     return (
-        tl.sum((s * 2.0**-_UNIT).to(tl.int64), 0),
-        tl.sum(((q - _START) * 2.0**-_SQUARE_UNIT).to(tl.int64), 0),
-        tl.sum((rest * 2.0**-_REST_UNIT).to(tl.int64), 0),
+        tl.sum((s * 2.0**-UNIT).to(tl.int64), 0),
+        tl.sum(((q - _START) * 2.0**-SQUARE_UNIT).to(tl.int64), 0),
+        tl.sum((rest * 2.0**-REST_UNIT).to(tl.int64), 0),
         tl.max(left, 0),
     )
 

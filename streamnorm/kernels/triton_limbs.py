@@ -11,14 +11,21 @@ from streamnorm.kernels import raw
 from streamnorm.kernels.schemes import SHORT
 from streamnorm.limbs import COUNTS, LIMB_BITS, NARROW
 
-__all__ = ["BIAS", "WORDS", "key", "put_counts", "put_odd", "put_sums"]
+__all__ = [
+    "BIAS", "MAGNITUDE", "REST_UNIT", "SQUARE_UNIT", "UNIT", "WORDS",
+    "key", "put_counts", "put_odd", "put_sums",
+]  # fmt: skip
 
 BIAS = tl.constexpr(126)
 """A window of the biased exponent e has values below ``2**(e - BIAS)``."""
 WORDS = tl.constexpr(NARROW.dtype.itemsize // 8)
 
-_UNIT = tl.constexpr(SHORT.sums[0])
-_SQUARE_UNIT, _REST_UNIT = (tl.constexpr(unit) for unit in SHORT.squares)
+UNIT = tl.constexpr(SHORT.sums[0])
+SQUARE_UNIT, REST_UNIT = (tl.constexpr(unit) for unit in SHORT.squares)
+"""The exponents of the integers that sums of a window are, and of its squares' two rungs."""
+MAGNITUDE = tl.constexpr(0x7FFFFFFF)
+"""The bits of a float32 but for its sign."""
+
 _EXPONENT = tl.constexpr(NARROW.exponent)
 _NAN, _PLUS, _MINUS = (tl.constexpr(k) for k in range(2, len(COUNTS)))
 _LEAST, _MOST = tl.constexpr(len(COUNTS)), tl.constexpr(len(COUNTS) + 1)
@@ -26,14 +33,13 @@ _SUMS = tl.constexpr(len(COUNTS) + 4)
 _SQUARES = tl.constexpr(len(COUNTS) + 4 + NARROW.limbs)
 _KEY = tl.constexpr(raw.KEY)
 _LIMB = tl.constexpr((1 << LIMB_BITS) - 1)
-_MAGNITUDE = tl.constexpr(0x7FFFFFFF)
 
 
 @triton.jit
 def key(x):
     """Return the key of a number, 0 if it is infinite; see `kernels.raw`."""
     bits = x.to(tl.int32, bitcast=True)
-    ordered = (bits ^ ((bits >> 31) & _MAGNITUDE)).to(tl.int64) + _KEY
+    ordered = (bits ^ ((bits >> 31) & MAGNITUDE)).to(tl.int64) + _KEY
     return tl.where(tl.abs(x) < float("inf"), ordered, 0)
 
 
@@ -63,9 +69,9 @@ def put_sums(record, more, added, largest, room, HOW: tl.constexpr):
     top = largest[0] - BIAS
     sums = record + _SUMS
     squares = record + _SQUARES
-    _put(sums, s, top + (_UNIT - _EXPONENT), room)
-    _put(squares, q, 2 * top + (_SQUARE_UNIT - 2 * _EXPONENT), room)
-    _put(squares, rest, 2 * top + (_REST_UNIT - 2 * _EXPONENT), room)
+    _put(sums, s, top + (UNIT - _EXPONENT), room)
+    _put(squares, q, 2 * top + (SQUARE_UNIT - 2 * _EXPONENT), room)
+    _put(squares, rest, 2 * top + (REST_UNIT - 2 * _EXPONENT), room)
 
 
 @triton.jit
