@@ -1,7 +1,7 @@
 r"""Moments that go on running: of all that was seen, of what is new, and what to normalize with.
 
 A step is one formula over a book of fields, all float64, of which it changes some. It runs under
-NumPy, compiled (`kernels.compiled.advance`) and, where the book lies on a device, under torch or as
+NumPy, compiled (`kernels.compiled.step`) and, where the book lies on a device, under torch or as
 one Triton kernel written out from it (`kernels.triton_running`); tests prove equal bits.
 
 With forgetting, the weight of a value halves with every :math:`h` values of its channel that come

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 from streamnorm import running
 from streamnorm.arrays import Array
@@ -11,7 +12,7 @@ from streamnorm.kernels.loops import in_a_tree, over_channels, over_records
 from streamnorm.kernels.machine import keep, pointer
 from streamnorm.partial import PARTIAL, Partial, mean_formula, pair_formula
 
-__all__ = ["advance", "jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree"]
+__all__ = ["jit", "jit_inner", "jit_part", "merge_into", "merge_rows", "merge_tree", "step"]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 """No fastmath anywhere: NaN tests would vanish, and sums be regrouped across subtractions."""
@@ -70,7 +71,25 @@ def merge_into(total: Partial, rows: Partial) -> None:
 
 
 @jit
-def advance(book: Array) -> None:
-    """Merge the batch that stands in a book, contiguous; see `streamnorm.running`."""
+def step(rows: Partial, book: Array, statistics: Array, made: Array) -> None:
+    """Advance a book, contiguous, by a batch, (C,), and publish the total, (6, C).
+
+    And make what to normalize with, float32 (3, C): the mean, what is left of it, and the std. All
+    in one, as to call a function takes longer than what it does.
+    """
+    batch, size = running.BATCH.start, running.BATCH.stop - running.BATCH.start
+    for c in range(rows.size):
+        row = rows[c]
+        book[batch, c] = row["count"]
+        book[batch + 1, c], book[batch + 2, c] = row["mean"], row["m2"]
+        book[batch + 3, c], book[batch + 4, c] = row["minimum"], row["maximum"]
+        book[batch + 5, c] = row["omitted"]
     _advance(pointer(book), book.shape[1])
     keep(book)
+    for c in range(rows.size):
+        for field in range(size):
+            statistics[field, c] = book[running.TOTAL.start + field, c]
+        center = book[running.CENTER, c]
+        made[0, c] = center
+        made[1, c] = center - np.float64(made[0, c])
+        made[2, c] = np.sqrt(book[running.VARIANCE, c])

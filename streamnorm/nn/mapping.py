@@ -23,6 +23,9 @@ def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     if not isinstance(x, Tensor):
         msg = f"expected a torch tensor but got a {type_name(x)}; pass torch.as_tensor(x)"
         raise TypeError(msg)
+    # First what most are: modules ask at every step.
+    if x.layout == torch.strided and x.is_floating_point():
+        return torch.float64 if x.dtype == torch.float64 else torch.float32, x.dtype
     if x.layout != torch.strided or x.is_quantized:
         what = "a quantized" if x.is_quantized else f"layout {x.layout} of a"
         msg = f"expected a dense tensor but got {what} tensor; pass x.to_dense() or x.dequantize()"
@@ -30,12 +33,10 @@ def dtypes_of(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     if x.is_complex():
         msg = f"expected real numbers but got a tensor of {x.dtype}; pass x.real or x.abs()"
         raise TypeError(msg)
-    if not x.is_floating_point():
-        # 32- and 64-bit integers have more digits than float32: they are centred in float64, where
-        # that exists.
-        wide = x.dtype in _WIDE_INTEGERS and x.device.type != "mps"
-        return torch.float64 if wide else torch.float32, torch.float32
-    return (torch.float64 if x.dtype == torch.float64 else torch.float32), x.dtype
+    # 32- and 64-bit integers have more digits than float32: they are centred in float64, where
+    # that exists.
+    wide = x.dtype in _WIDE_INTEGERS and x.device.type != "mps"
+    return torch.float64 if wide else torch.float32, torch.float32
 
 
 def constants(

@@ -12,7 +12,7 @@ from torch import Tensor
 from streamnorm import running
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, measure_partial
-from streamnorm.partial import Partial, mean_formula, pair_formula
+from streamnorm.partial import Partial, empty, mean_formula, pair_formula
 from streamnorm.pending import Pending, rows_of
 from streamnorm.threads import resolve
 
@@ -27,6 +27,7 @@ class Book(ABC):
     def __init__(self, channels: int, fields: Any) -> None:
         self.channels = channels
         self.fields = fields
+        self._made: tuple[Tensor, ...] | None = None
         self._threads = resolve(None)
         self._turn = threading.Lock()
 
@@ -70,7 +71,6 @@ class Book(ABC):
         ValueError
             If it has another number of channels, or holds a NaN under ``nan_policy="raise"``.
         """
-        x = self._measurable(x)
         done = measure_partial(x, channel_axis, nan_policy, None, self._threads, exact=False)
         if done.rows.size != self.channels:
             msg = (
@@ -81,14 +81,11 @@ class Book(ABC):
             raise ValueError(msg)
         if done.some:
             with self._turn:
-                self._enter(done.rows, x.numel() // self.channels, half_life, published)
-
-    def _measurable(self, x: Tensor) -> Tensor:
-        return x
+                self._enter(done.rows, x, half_life, published)
 
     @abstractmethod
-    def _enter(self, rows: Any, each: int, half_life: float | None, published: Tensor) -> None:
-        """Merge a partial result of `each` values a channel, and publish the total."""
+    def _enter(self, rows: Any, x: Tensor, half_life: float | None, published: Tensor) -> None:
+        """Merge a partial result, of `x`, and publish the total."""
 
     @abstractmethod
     def _advance(self) -> None:
@@ -98,14 +95,13 @@ class Book(ABC):
     def _tensor(self) -> Tensor:
         """Return the fields as a tensor that shares their memory."""
 
-    @abstractmethod
     def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
         """Return what to normalize with after the last batch: the mean in two pieces, and the std.
 
         Tensors of shape (C,).
         """
-
-    def _constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
+        if self._made is not None and work == torch.float32:
+            return self._made
         center, variance = self._tensor()[running.CENTER :, : self.channels]
         # New memory each time: a backward pass may need it after the next batch.
         head = center.to(work, copy=True)
@@ -141,57 +137,47 @@ class _HostBook(Book):
     def _enter(
         self,
         rows: Any,
-        each: int,  # noqa: ARG002 - rows that have come to the host say what was omitted
+        x: Tensor,  # noqa: ARG002 - rows that have come to the host say what was omitted
         half_life: float | None,
         published: Tensor,
     ) -> None:
         rows = rows_of(rows)
-        batch = self.fields[running.BATCH, : self.channels]
-        batch[:] = rows.view(np.float64).reshape(-1, len(batch)).T
-        batch[0], batch[-1] = rows["count"], rows["omitted"]
         if half_life is not None:
             self.fields[running.DECAY, : self.channels] = np.exp2(rows["count"] / -half_life)
-        self._advance()
-        self.publish(published)
+        if published.is_cpu and published.dtype is torch.float64:
+            self._step(rows, published.numpy())
+        else:
+            self._step(rows, np.empty(published.shape))
+            self.publish(published)
+
+    def _step(self, rows: Partial, statistics: Any) -> None:
+        # New memory each time: a backward pass may need it after the next batch.
+        made = np.empty((3, self.channels), np.float32)
+        _compiled()(rows, self.fields, statistics, made)
+        head, rest, std = made
+        self._made = torch.from_numpy(head), torch.from_numpy(rest), torch.from_numpy(std)
 
     def _advance(self) -> None:
-        _compiled()(self.fields)
+        statistics = np.empty_like(self.fields[running.TOTAL, : self.channels])
+        self._step(empty(self.channels), statistics)
 
     def _tensor(self) -> Tensor:
         return torch.from_numpy(self.fields)
-
-    def publish(self, statistics: Tensor) -> None:
-        if statistics.dtype == torch.float64 and statistics.device.type == "cpu":
-            statistics.numpy()[:] = self.fields[running.TOTAL, : self.channels]
-        else:
-            super().publish(statistics)
-
-    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
-        if work != torch.float32:
-            return self._constants(work)
-        center, variance = self.fields[running.CENTER :, : self.channels]
-        head = center.astype(np.float32)
-        rest = (center - head).astype(np.float32)
-        return tuple(map(torch.from_numpy, (head, rest, np.sqrt(variance).astype(np.float32))))
 
 
 class _DeviceBook(Book):
     """A tensor: a batch is measured and merged where it lies, and nothing waits for the device."""
 
-    def __init__(self, channels: int, fields: Tensor) -> None:
-        super().__init__(channels, fields)
-        self._made: Tensor | None = None
-
-    def _measurable(self, x: Tensor) -> Tensor:
+    def observe(self, x: Tensor, *options: Any) -> None:
         # Sums of integers would have to come to the host to be read.
-        return x.to(torch.float32) if x.dtype in _SMALL_INTEGERS else x
+        super().observe(x.to(torch.float32) if x.dtype in _SMALL_INTEGERS else x, *options)
 
-    def _enter(self, rows: Any, each: int, half_life: float | None, published: Tensor) -> None:
-        here = self.fields.device
+    def _enter(self, rows: Any, x: Tensor, half_life: float | None, published: Tensor) -> None:
+        here, each = self.fields.device, x.numel() // self.channels
         one = isinstance(rows, Pending) and len(rows.raw) == 1 and rows.raw.device == here
         step = _step_on(here.type) if one and half_life is None else None
         if step is not None and published.dtype == torch.float64:
-            self._made = step(self.fields, rows.raw[0], each, published)
+            self._made = step(self.fields, rows.raw[0], each, published).unbind()
             return
         batch = self._batch(rows, each)
         self.fields[running.BATCH, : self.channels] = batch
@@ -218,11 +204,6 @@ class _DeviceBook(Book):
     def _tensor(self) -> Tensor:
         fields: Tensor = self.fields
         return fields
-
-    def constants(self, work: torch.dtype) -> tuple[Tensor, ...]:
-        if self._made is not None and work == torch.float32:
-            return self._made.unbind()
-        return self._constants(work)
 
 
 _pair = pair_formula(torch.where, mean_formula(torch.where))
@@ -251,6 +232,6 @@ def _triton_step() -> Any:
 
 @cache
 def _compiled() -> Any:
-    from streamnorm.kernels.compiled import advance
+    from streamnorm.kernels.compiled import step
 
-    return advance
+    return step

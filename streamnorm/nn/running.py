@@ -136,7 +136,12 @@ class RunningNormalize(KeepsFloat64):
         if not self.training or self._is_frozen:
             values = self.made(x, self.channel_axis, work, self._settled)
             return apply(normalized, x, values, work, result)
-        learn = self._learned_apart if torch.compiler.is_compiling() else self._learned
+        learn = self._learned
+        if torch.compiler.is_compiling():
+            if torch.compiler.is_exporting():
+                msg = "a module that learns cannot be exported; call eval() or freeze() first"
+                raise RuntimeError(msg)
+            learn = self._learned_apart
         return apply(normalized, x, learn(x, work), work, result)
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -208,9 +213,6 @@ class RunningNormalize(KeepsFloat64):
         One that is computed again is not learned from again; if it was made anew as well, it is
         not recognised, and taken for the last one.
         """
-        if torch.compiler.is_exporting():
-            msg = "a module that learns cannot be exported; call eval() or freeze() first"
-            raise RuntimeError(msg)
         if is_repeating():
             values = self._recent.recall(x)
             return self._fresh(x, work) if values is None else values
@@ -227,7 +229,7 @@ class RunningNormalize(KeepsFloat64):
         values, device = self._book.constants(work), x.device
         if values[0].device != device:
             values = tuple(v.to(device) for v in values)
-        if self.channel_axis == x.ndim - 1:
+        if self.channel_axis in (-1, x.ndim - 1):
             return values
         return tuple(shaped(v, tuple(x.shape), self.channel_axis) for v in values)
 
