@@ -16,6 +16,7 @@ from streamnorm.accumulator import Accumulator
 from streamnorm.compute import compute
 from streamnorm.errors import StateFileError, StreamnormWarning
 from streamnorm.exact import ExactMoments
+from streamnorm.labels import Label
 from streamnorm.measure import measure
 from streamnorm.moments import Moments
 from streamnorm.normalize import Normalize
@@ -26,6 +27,7 @@ from streamnorm.version import __version__
 __all__ = [
     "Accumulator",
     "ExactMoments",
+    "Label",
     "Moments",
     "Normalize",
     "StateFileError",

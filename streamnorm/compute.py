@@ -1,18 +1,23 @@
 """A whole data set -> one value: threads that read, decode and measure; one fold in order."""
 
-import time
+import hashlib
+import json
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 from streamnorm import threads
+from streamnorm.checkpoint import Checkpoint, Clock, identity_of
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
+from streamnorm.labels import Label
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.moments import Moments
 from streamnorm.progress import Bar, Progress
 from streamnorm.reading import Plan, outcomes
-from streamnorm.sources.items import Choice
+from streamnorm.sources.items import Choice, Source
 from streamnorm.sources.registry import open_source
 from streamnorm.stacks import stack_for
 
@@ -35,6 +40,8 @@ def compute(
     indices: Sequence[int] | None = None,
     mode: str | None = None,
     progress: Progress | bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    label: Label | str | None = None,
 ) -> Moments: ...
 @overload
 def compute(
@@ -52,6 +59,8 @@ def compute(
     indices: Sequence[int] | None = None,
     mode: str | None = None,
     progress: Progress | bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    label: Label | str | None = None,
 ) -> ExactMoments: ...
 @overload
 def compute(
@@ -69,6 +78,8 @@ def compute(
     indices: Sequence[int] | None = None,
     mode: str | None = None,
     progress: Progress | bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    label: Label | str | None = None,
 ) -> Moments | ExactMoments: ...
 def compute(
     source: Any,
@@ -85,6 +96,8 @@ def compute(
     indices: Sequence[int] | None = None,
     mode: str | None = None,
     progress: Progress | bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    label: Label | str | None = None,
 ) -> Moments | ExactMoments:
     """Measure a whole data set in one pass.
 
@@ -119,6 +132,14 @@ def compute(
         one channel if all images are grey, else RGB.
     progress : bool or callable, optional
         A bar on stderr; default only on a terminal. Or a callable of (items done, total or None).
+    checkpoint : path-like, optional
+        A file in which to keep how far the pass is, about every 5 s. Killed at any moment, the
+        same call goes on where it was; every item counts once, and the result has the bits of an
+        undisturbed pass. When it is done the file holds the result, and the same call gives it
+        again, until you remove the file. Of a transform only the name is compared, of files names
+        and sizes.
+    label : Label or str, optional
+        Which part of which data this is, such as "train#part-007": see `Label` and `merge`.
 
     Returns
     -------
@@ -132,7 +153,10 @@ def compute(
         If a path does not exist.
     ValueError
         If the source is empty, an item cannot be read, channels differ between items, 8- and
-        16-bit images are mixed, or the channel axis is not clear.
+        16-bit images are mixed, or the channel axis is not clear. With ``checkpoint``, if the
+        source cannot be read again in parts (a generator, a shuffling loader), or has changed.
+    OSError
+        If a file, or the checkpoint, cannot be read or written. The checkpoint is as before.
     TypeError
         If the source or its items are nothing that can be measured.
 
@@ -153,15 +177,31 @@ def compute(
         msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
         raise TypeError(msg)
     choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
+    named = Label.parse(label) if isinstance(label, str) else label
     opened = open_source(source, channel_axis, choice)
     plan = Plan(channel_axis, nan_policy, exact, transform)
     fold = Fold(opened, on_error == "skip", stack_for(exact))
-    started = time.perf_counter()
-    with Bar(opened, progress) as bar:
-        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
+    kept = Clock()
+    if checkpoint is not None:
+        kept = Checkpoint(checkpoint, identity_of(opened, plan, choice, on_error))
+    kept.resume(fold)
+    workers = threads.resolve(workers, "workers")
+    left = () if kept.finished else outcomes(opened, plan, workers, fold.done)
+    with Bar(opened, progress, fold.done) as bar:
+        for outcome in left:
             fold.add(outcome)
+            kept.keep(fold)
             bar.advance(outcome.size)
-    return fold.finish(plan, time.perf_counter() - started)
+    kept.finish(fold)
+    value = fold.finish(plan, kept.seconds, kept.finished)
+    return value if named is None else value.with_meta(labels=(_with_digest(named, opened),))
+
+
+def _with_digest(label: Label, source: Source) -> Label:
+    if label.digest or source.inputs is None:
+        return label
+    inputs = json.dumps(source.inputs()).encode()
+    return replace(label, digest=hashlib.sha256(inputs).hexdigest())
 
 
 def _listed(globs: str | Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamnorm import readers
 from streamnorm.exact import ExactMoments
+from streamnorm.labels import Label
 from streamnorm.limbs import COUNTS
 from streamnorm.meta import Meta, Pass, Provenance
 from streamnorm.moments import Moments
@@ -17,7 +18,7 @@ from streamnorm.rationals import known
 
 __all__ = ["KINDS", "from_document", "to_document"]
 
-_ENVELOPE = ("format", "version", "kind", "channels", "channel_shape", "names")
+_ENVELOPE = ("format", "version", "kind", "channels", "channel_shape", "names", "labels")
 _BEHIND = ("provenance", "checksum")
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _POWER = re.compile(r"(-?[1-9][0-9]*)\*2\^(-?[0-9]+)")
@@ -34,6 +35,7 @@ def to_document(value: Moments | ExactMoments) -> dict[str, Any]:
         "channels": value.channels,
         "channel_shape": None if meta.channel_shape is None else list(meta.channel_shape),
         "names": None if meta.names is None else list(meta.names),
+        **({"labels": [label.to_json() for label in meta.labels]} if meta.labels else {}),
         **(_exact_fields(value) if isinstance(value, ExactMoments) else _fields(value)),
         "provenance": {
             "passes": [entry.to_json() for entry in meta.provenance.passes],
@@ -115,6 +117,7 @@ def _meta(document: Mapping[str, Any]) -> Meta:
             _whole(provenance["further"]),
             _text(provenance["digest"]),
         ),
+        labels=tuple(Label.from_json(label) for label in document.get("labels", ())),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from streamnorm import limbs, readers
 from streamnorm.fields import Bools, Counts, Floats, checked_meta, integers, sized
+from streamnorm.labels import cut
 from streamnorm.limbs import COUNTS, NARROW, WIDE, Exact
 from streamnorm.meta import NO_META, Meta, Report
 from streamnorm.moments import Moments
@@ -267,7 +268,8 @@ class ExactMoments(Value):
         Raises
         ------
         ValueError
-            If the part cannot have been a part of this: no data could have what is left.
+            If the part cannot have been a part of this: no data could have what is left, or its
+            labels are not among these.
         """
         if not isinstance(other, Value):
             return NotImplemented
@@ -277,7 +279,10 @@ class ExactMoments(Value):
         if other.channels != self.channels:
             msg = f"cannot subtract {other.channels} channels from {self.channels}"
             raise ValueError(msg)
-        meta = self._meta + _taken_out(other._meta)
+        meta = replace(
+            replace(self._meta, labels=()) + _taken_out(other._meta),
+            labels=cut(self._meta.labels, other._meta.labels) if self._meta.labels else (),
+        )
         return self.of_rows(subtracted(self._rows, other._rows), meta)
 
     def _with(self, meta: Meta) -> Self:
@@ -330,4 +335,4 @@ def _taken_out(meta: Meta) -> Meta:
         replace(entry, kind=f"{_TAKEN}{entry.kind.removeprefix(_TAKEN)}", report=Report())
         for entry in meta.provenance.passes
     )
-    return replace(meta, provenance=replace(meta.provenance, passes=passes))
+    return replace(meta, labels=(), provenance=replace(meta.provenance, passes=passes))

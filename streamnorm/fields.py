@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamnorm.labels import labels_of
 from streamnorm.meta import Meta
 from streamnorm.partial import MAX_COUNT, Partial
 
@@ -100,7 +101,7 @@ def channels_where(flags: Bools) -> str:
 
 
 def checked_meta(meta: Meta, channels: int) -> Meta:
-    """Return `meta`, its names and shape as tuples, if they are for so many channels."""
+    """Return `meta`, its names, shape and labels as tuples, if they are for so many channels."""
     names, shape = meta.names, meta.channel_shape
     if names is not None:
         # Callers who check no types pass a word, or numbers.
@@ -117,4 +118,4 @@ def checked_meta(meta: Meta, channels: int) -> Meta:
         if min(shape, default=0) < 0 or math.prod(shape) != channels:
             msg = f"channel_shape {shape} does not hold {channels} channels"
             raise ValueError(msg)
-    return replace(meta, names=names, channel_shape=shape)
+    return replace(meta, names=names, channel_shape=shape, labels=labels_of(meta.labels))

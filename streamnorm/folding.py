@@ -1,27 +1,39 @@
 """Measured items -> one value: what belongs together is merged in order, the rest is refused."""
 
 import warnings
+from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from streamnorm.errors import StreamnormWarning
 from streamnorm.exact import ExactMoments
-from streamnorm.measure import meta_of
-from streamnorm.meta import LISTED, Pass, Report
+from streamnorm.measure import Measured, meta_of
+from streamnorm.meta import LISTED, NO_META, Pass, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
+from streamnorm.packing import from_bytes, to_bytes
 from streamnorm.pending import rows_of
 from streamnorm.reading import Outcome, Plan
 from streamnorm.sources.items import Source, Tally
 from streamnorm.stacks import Stack, Total
 
-__all__ = ["Fold"]
-
+__all__ = ["Fold", "name_of"]
 _FIRST = 64
 """First batches whose results are kept, to recognise workers that repeat each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What all items must have in common with the first one."""
+
+    name: str
+    shape: tuple[int, ...]
+    channel_shape: tuple[int, ...]
+    channels: int
+    dtype: str
 
 
 @dataclass
@@ -31,7 +43,7 @@ class Fold:
     source: Source
     skips: bool
     stack: Stack | Total
-    like: Outcome | None = None
+    like: Form | None = None
     dtypes: dict[str, None] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
@@ -53,10 +65,11 @@ class Fold:
                 self.skipped_items.append((outcome.name, str(outcome.error)))
             return
         measured = outcome.result()
+        form = _form(outcome.name, outcome.shape, measured)
         if self.like is None:
-            self.like = outcome
+            self.like = form
         else:
-            _check_alike(outcome, self.like, self.source.one_kind)
+            _check_alike(form, self.like, self.source.one_kind)
         if self.source.audit is not None:
             self.samples += outcome.samples
             if len(self.first) < _FIRST:
@@ -65,7 +78,42 @@ class Fold:
         self.converted.update(outcome.converted)
         self.stack.push(measured.rows, some=measured.some)
 
-    def finish(self, plan: Plan, seconds: float) -> Moments | ExactMoments:
+    @property
+    def done(self) -> int:
+        """Items taken so far."""
+        return self.stack.parts + self.skipped
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that it holds, as plain JSON values."""
+        held = [
+            (rank, _text(to_bytes(self.stack.value(rows.copy(), NO_META))))
+            for rank, rows in self.stack.held
+        ]
+        return {
+            "parts": self.stack.parts,
+            "held": held,
+            "like": None if self.like is None else asdict(self.like),
+            "dtypes": list(self.dtypes),
+            "converted": self.converted,
+            "skipped": self.skipped,
+            "skipped_items": self.skipped_items,
+            "samples": self.samples,
+            "first": list(map(_text, self.first)),
+        }
+
+    def resume(self, plain: Mapping[str, Any]) -> None:
+        """Go on from what `to_json` gave."""
+        held = [(rank, from_bytes(b64decode(text)).rows.copy()) for rank, text in plain["held"]]
+        self.stack.resume(plain["parts"], held)
+        self.like = None if plain["like"] is None else _form_from_json(plain["like"])
+        self.dtypes = dict.fromkeys(plain["dtypes"])
+        self.converted = Counter(plain["converted"])
+        self.skipped = plain["skipped"]
+        self.skipped_items = [(name, reason) for name, reason in plain["skipped_items"]]
+        self.samples = plain["samples"]
+        self.first = list(map(b64decode, plain["first"]))
+
+    def finish(self, plan: Plan, seconds: float, time: str | None = None) -> Moments | ExactMoments:
         """Return the value with its provenance; warn of what the source says of itself.
 
         Raises
@@ -80,10 +128,10 @@ class Fold:
                 why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
             msg = f"{self.source.name} is empty, there is nothing to measure{why}"
             raise ValueError(msg)
-        like = self.like.result()
-        rows = self.stack.fold(like.rows.size)
-        meta = meta_of(like.channel_shape)
+        rows = self.stack.fold(self.like.channels)
+        meta = meta_of(self.like.channel_shape)
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
+        entry = entry if time is None else replace(entry, time=time)
         for text in self._warnings():
             warnings.warn(text, StreamnormWarning, stacklevel=3)
         value: Moments | ExactMoments = self.stack.value(rows, meta.with_pass(entry))
@@ -103,7 +151,7 @@ class Fold:
             self.source.name,
             self.source.kind,
             dtype="+".join(self.dtypes),
-            transform=None if plan.transform is None else _name(plan.transform),
+            transform=None if plan.transform is None else name_of(plan.transform),
             decoder=self.source.decoder,
             report=report,
         )
@@ -118,24 +166,37 @@ class Fold:
         return found
 
 
-def _check_alike(outcome: Outcome, like: Outcome, one_kind: bool) -> None:
-    mine, theirs = outcome.result(), like.result()
+def _form(name: str, shape: tuple[int, ...], measured: Measured) -> Form:
+    return Form(name, shape, measured.channel_shape, measured.rows.size, measured.dtype)
+
+
+def _form_from_json(plain: Mapping[str, Any]) -> Form:
+    shapes = {name: tuple(plain[name]) for name in ("shape", "channel_shape")}
+    return Form(**{**plain, **shapes})
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
     if mine.channel_shape != theirs.channel_shape:
         msg = (
-            f"{outcome.name} has {mine.rows.size} channels (shape {outcome.shape}) but "
-            f"{like.name} has {theirs.rows.size} (shape {like.shape}); measure them apart, or "
+            f"{mine.name} has {mine.channels} channels (shape {mine.shape}) but "
+            f"{theirs.name} has {theirs.channels} (shape {theirs.shape}); measure them apart, or "
             f"make them alike with transform="
         )
         raise ValueError(msg)
     if one_kind and mine.dtype != theirs.dtype:
         msg = (
-            f"{outcome.name} is {mine.dtype} but {like.name} is {theirs.dtype}: their scales "
+            f"{mine.name} is {mine.dtype} but {theirs.name} is {theirs.dtype}: their scales "
             f"differ, so their pixels cannot be pooled; convert one kind, or choose one with "
             f"include="
         )
         raise ValueError(msg)
 
 
-def _name(transform: Callable[[Any], Any]) -> str:
-    named = transform if hasattr(transform, "__qualname__") else type(transform)
+def name_of(given: Callable[..., Any]) -> str:
+    """Name a callable for provenance, by its module and qualified name."""
+    named = given if hasattr(given, "__qualname__") else type(given)
     return f"{named.__module__}.{named.__qualname__}"

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
+
+from streamnorm.labels import Label, united
 
 __all__ = ["LISTED", "NO_META", "Meta", "Pass", "Provenance", "Report"]
 
@@ -173,11 +175,14 @@ class Meta:
         The shape of the kept axes, where several were flattened to channels.
     provenance : Provenance
         Where the numbers came from.
+    labels : tuple of Label
+        Which parts of which data these are; to merge data that are named twice is an error.
     """
 
     names: tuple[str, ...] | None = None
     channel_shape: tuple[int, ...] | None = None
     provenance: Provenance = Provenance()
+    labels: tuple[Label, ...] = ()
 
     @property
     def report(self) -> Report:
@@ -188,15 +193,30 @@ class Meta:
         return total
 
     def __add__(self, other: "Meta") -> "Meta":
-        if other is NO_META:
-            return self
-        if self is NO_META:
-            return other
-        return Meta(
-            _agreed("channel names", self.names, other.names),
-            _agreed("channel shapes", self.channel_shape, other.channel_shape),
-            self.provenance + other.provenance,
-        )
+        return Meta.joined((self, other))
+
+    @staticmethod
+    def joined(metas: Iterable["Meta"]) -> "Meta":
+        """Return what is known of all together.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ, or labels overlap.
+        """
+        total = NO_META
+        labels: list[Label] = []
+        for meta in metas:
+            labels += meta.labels
+            if total is NO_META:
+                total = meta
+            elif meta is not NO_META:
+                total = Meta(
+                    _agreed("channel names", total.names, meta.names),
+                    _agreed("channel shapes", total.channel_shape, meta.channel_shape),
+                    total.provenance + meta.provenance,
+                )
+        return replace(total, labels=united(labels)) if labels else total
 
     def with_pass(self, entry: Pass) -> "Meta":
         """Return this with one more pass behind it."""

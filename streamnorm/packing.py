@@ -9,16 +9,18 @@ import numpy as np
 from streamnorm import limbs
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import checked_meta
+from streamnorm.labels import Label
 from streamnorm.limbs import NARROW, WIDE
 from streamnorm.meta import NO_META, Meta
 from streamnorm.moments import Moments
 from streamnorm.partial import PARTIAL
 from streamnorm.value import Value
 
-__all__ = ["Header", "agreed", "header_of", "pack", "unpack"]
+__all__ = ["Header", "agreed", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
 
 VERSION = 1
 _KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
+_HEADER_BYTES = 32
 _WRONG = "neither Moments nor ExactMoments"
 _DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype)
 
@@ -34,7 +36,7 @@ class Header(NamedTuple):
         0 for nothing, 1 for `Moments`, 2 and 3 for `ExactMoments` on either grid.
     channels : int
     names : int
-        Bytes that names and the shape of the channels take, which are sent behind the numbers.
+        Bytes that names, the shape of the channels and labels take, sent behind the numbers.
     """
 
     version: int
@@ -98,9 +100,10 @@ def _refuse(what: str, found: Sequence[object], remedy: str) -> None:
 
 
 def _named(meta: Meta) -> bytes:
-    if meta.names is None and meta.channel_shape is None:
+    labels = [label.to_json() for label in meta.labels]
+    if meta.names is None and meta.channel_shape is None and not labels:
         return b""
-    return json.dumps([meta.names, meta.channel_shape]).encode()
+    return json.dumps([meta.names, meta.channel_shape, labels]).encode()
 
 
 def pack(value: Value | None, form: Header) -> bytes:
@@ -112,7 +115,7 @@ def pack(value: Value | None, form: Header) -> bytes:
 
 
 def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
-    """Return the value that `pack` packed in this form, with its names."""
+    """Return the value that `pack` packed in this form, with its names and labels."""
     dtype = _DTYPES[form.kind]
     assert dtype is not None  # noqa: S101 - nothing has no form that can be agreed on
     end = dtype.itemsize * form.channels
@@ -120,7 +123,31 @@ def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
     named = data[end:].rstrip(b"\0")
     meta = NO_META
     if named:
-        names, shape = json.loads(named)
-        given = Meta(names and tuple(names), shape and tuple(shape))
-        meta = checked_meta(given, form.channels)
+        names, shape, labels = json.loads(named)
+        meta = checked_meta(
+            Meta(names, shape, labels=tuple(map(Label.from_json, labels))), form.channels
+        )
     return Moments.of_partial(rows, meta) if form.kind == 1 else ExactMoments.of_rows(rows, meta)
+
+
+def to_bytes(value: Value) -> bytes:
+    """Return a value as bytes that say themselves what they are: header, then numbers."""
+    form = header_of(value)
+    return np.array(form, np.int64).tobytes() + pack(value, form)
+
+
+def from_bytes(data: bytes) -> Moments | ExactMoments:
+    """Return the value that `to_bytes` gave the bytes of.
+
+    Raises
+    ------
+    ValueError
+        If they are no such bytes, or of another release.
+    """
+    words = np.frombuffer(data[:_HEADER_BYTES], np.int64).tolist() if len(data) % 8 == 0 else []
+    form = Header(*words) if len(words) == len(Header._fields) else None
+    known = form is not None and form.version == VERSION and form.kind in (1, 2, 3)
+    if form is None or not known or len(data) != _HEADER_BYTES + form.size:
+        msg = f"these {len(data)} bytes are no moments that this release has written"
+        raise ValueError(msg)
+    return unpack(data[_HEADER_BYTES:], form)

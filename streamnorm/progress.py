@@ -14,8 +14,8 @@ Progress = Callable[[int, int | None], object]
 class Bar:
     """Shows how far the pass over a source is."""
 
-    def __init__(self, source: Source, progress: Progress | bool | None) -> None:
-        self._done = 0
+    def __init__(self, source: Source, progress: Progress | bool | None, done: int = 0) -> None:
+        self._done = done
         self._bytes = 0
         self._total = source.total
         self._call = progress if callable(progress) else None
@@ -23,7 +23,9 @@ class Bar:
         if progress is True or (progress is None and sys.stderr.isatty()):
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, unit=" items", desc=source.kind, file=sys.stderr)
+            self._bar = tqdm(
+                total=self._total, initial=done, unit=" items", desc=source.kind, file=sys.stderr
+            )
 
     def advance(self, size: int) -> None:
         """Count one more item, of so many bytes."""

@@ -52,8 +52,8 @@ class Outcome:
         return self.measured
 
 
-def outcomes(source: Source, plan: Plan, workers: int) -> Iterator[Outcome]:
-    """Read and measure every item on `workers` threads; yield in the order of the items."""
+def outcomes(source: Source, plan: Plan, workers: int, start: int = 0) -> Iterator[Outcome]:
+    """Read and measure the items from a position on; yield in their order."""
 
     def work(item: Item) -> Outcome:
         try:
@@ -62,7 +62,8 @@ def outcomes(source: Source, plan: Plan, workers: int) -> Iterator[Outcome]:
             error.add_note(f"in {item.name}")
             raise
 
-    return threads.in_order(work, source.items, workers if source.lasting else 1, source.group)
+    items = source.items_from(start)
+    return threads.in_order(work, items, workers if source.lasting else 1, source.group)
 
 
 def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> Outcome:

@@ -70,6 +70,15 @@ class _Parts(ABC):
         while self._there[1]:
             self._take(self._there[1].pop(0))
 
+    @property
+    @abstractmethod
+    def held(self) -> list[tuple[int, Any]]:
+        """All that is held, in order: rows, and how many mergers deep each is."""
+
+    @abstractmethod
+    def resume(self, parts: int, held: list[tuple[int, Any]]) -> None:
+        """Go on from what another held after so many parts; `held` is ours from now on."""
+
     @abstractmethod
     def _take(self, rows: Any) -> None:
         """Add the next part, which has values."""
@@ -95,10 +104,20 @@ class Stack(_Parts):
         if len(waiting) == _MOST_WAITING or len(waiting) * rows.size > _MOST_WAITING_CHANNELS:
             self._enter_waiting()
 
+    @property
+    def held(self) -> list[tuple[int, Partial]]:
+        """All that the tree holds, with what waited for it."""
+        self.settle()
+        self._enter_waiting()
+        return self._entered
+
+    def resume(self, parts: int, held: list[tuple[int, Partial]]) -> None:
+        """Go on from what another held after so many parts."""
+        self.parts, self._entered = parts, held
+
     def fold(self, channels: int) -> Partial:
         """Return everything pushed, merged; the stack goes on as if it had not been asked."""
-        self.settle()
-        entries = self._entries
+        entries = self.held
         if not entries:
             return partial.empty(channels)
         total = entries[-1][1].copy()
@@ -109,12 +128,6 @@ class Stack(_Parts):
     def value(self, rows: Partial, meta: Meta) -> Moments:
         """Return what was folded as a value."""
         return Moments.of_partial(rows, meta)
-
-    @property
-    def _entries(self) -> list[tuple[int, Partial]]:
-        """All that the tree holds, with what waited for it."""
-        self._enter_waiting()
-        return self._entered
 
     def _enter_waiting(self) -> None:
         # One by one: whatever interrupts this, none that was entered waits any longer.
@@ -147,13 +160,22 @@ class Total(_Parts):
         if len(self._parts) > _MOST_WAITING or len(self._parts) * rows.nbytes > _MOST_WAITING_BYTES:
             self._add()
 
+    @property
+    def held(self) -> list[tuple[int, Exact]]:
+        """The sum of all, if there is any."""
+        self.settle()
+        if self._parts:
+            self._add()
+        return [(0, rows) for rows in self._parts]
+
+    def resume(self, parts: int, held: list[tuple[int, Exact]]) -> None:
+        """Go on from what another held after so many parts."""
+        self.parts, self._parts = parts, [rows for _, rows in held]
+
     def fold(self, channels: int) -> Exact:
         """Return everything pushed, added up; the total goes on as if it had not been asked."""
-        self.settle()
-        if not self._parts:
-            return limbs.empty(channels)
-        self._add()
-        return self._parts[0].copy()
+        held = self.held
+        return held[0][1].copy() if held else limbs.empty(channels)
 
     def value(self, rows: Exact, meta: Meta) -> ExactMoments:
         """Return what was folded as a value."""

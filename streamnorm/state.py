@@ -1,5 +1,6 @@
 """The state file: a value as strict JSON, bit-exact, checksummed, written atomically."""
 
+import glob
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
 from streamnorm.value import Value
 
-__all__ = ["load", "save", "write_atomically"]
+__all__ = ["load", "remove_temporaries", "save", "write_atomically"]
 
 FORMAT = "streamnorm"
 VERSION = 1
@@ -126,6 +127,24 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what processes that were killed have left beside `path` while writing it."""
+    target = Path(os.path.realpath(path))
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*-*"):
+        pid = left.name.removeprefix(f".{target.name}.").partition("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        # Of another user: it may not be signalled, so it is there.
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _strict(value: Any) -> str:

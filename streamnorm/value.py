@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
-from streamnorm.meta import NO_META, Meta
+from streamnorm.labels import Label, labels_of, listed, missing
+from streamnorm.meta import Meta
 
 __all__ = ["Value", "merge"]
 
@@ -151,7 +152,7 @@ V = TypeVar("V", bound=Value)
 _SHOWN = 6
 
 
-def merge(parts: Iterable[V]) -> V:
+def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) -> V:
     """Merge many values into that of all data together.
 
     `Moments` are merged in a balanced tree in the order given: the same parts in the same order
@@ -162,6 +163,10 @@ def merge(parts: Iterable[V]) -> V:
     ----------
     parts : iterable of Moments, or of ExactMoments
         At least one; all of the same number of channels. Empty ones change nothing.
+    expect : iterable of Label or str, optional
+        The labels that all parts together must have, no fewer and no more: what is missing, or is
+        there without being expected, is named in an error. For parts measured apart, see
+        `Label` and the ``label`` of `compute`.
 
     Returns
     -------
@@ -170,7 +175,8 @@ def merge(parts: Iterable[V]) -> V:
     Raises
     ------
     ValueError
-        If there are no parts, or their channels or channel names differ.
+        If there are no parts, their channels or channel names differ, their labels overlap, or
+        are not those expected.
     TypeError
         If a part is something else, or both kinds are among them.
     OverflowError
@@ -186,7 +192,6 @@ def merge(parts: Iterable[V]) -> V:
     if not listed:
         msg = "nothing to merge: expected at least one part; start from Moments.empty"
         raise ValueError(msg)
-    meta = NO_META
     for at, part in enumerate(listed):
         if not isinstance(part, Value):
             what = type(part).__name__
@@ -202,8 +207,22 @@ def merge(parts: Iterable[V]) -> V:
                 f"only moments of the same channels can be merged"
             )
             raise ValueError(msg)
-        meta = meta + part.meta
+    meta = Meta.joined(part.meta for part in listed)
+    if expect is not None:
+        _check_complete(listed, meta, labels_of(expect))
     return type(listed[0])._merged(listed, meta)  # noqa: SLF001
+
+
+def _check_complete(parts: Sequence[Value], meta: Meta, expected: Sequence[Label]) -> None:
+    nameless = sum(not part.meta.labels and bool(part.count.any()) for part in parts)
+    found = [f"{nameless:,} part(s) without a label"] if nameless else []
+    if lost := missing(meta.labels, expected):
+        found.append(f"{len(lost):,} missing: {listed(lost)}")
+    if alien := missing(expected, meta.labels):
+        found.append(f"{len(alien):,} not expected: {listed(alien)}")
+    if found:
+        msg = f"the parts are not all of the data expected, and no other; {'; '.join(found)}"
+        raise ValueError(msg)
 
 
 def _of_type(first: Value, other: Value) -> Value:

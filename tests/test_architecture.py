@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "streamnorm"
 # Each line may import from the lines above it, and from its own.
 ROOMS = (
     ("errors", "version"),
-    ("dtypes", "meta", "rationals"),
-    ("tensors", "partial"),
+    ("dtypes", "labels", "rationals"),
+    ("meta", "tensors", "partial"),
     ("arrays",),
     ("fields", "boxes", "layout", "pending"),
     ("value", "origin"),
@@ -56,6 +56,7 @@ ROOMS = (
     ("sources.registry",),
     ("reading", "progress"),
     ("folding",),
+    ("checkpoint",),
     ("compute", "shortcuts"),
     ("nn.buffers", "nn.folding", "nn.mapping", "nn.observing", "nn.repeats"),
     ("engines.torch",),

@@ -252,7 +252,7 @@ def test_an_error_in_an_item_names_it(streamnorm_command, tmp_path):
         ("compute", "x", "--scale", "wide"),
         ("compare", "x", "--batch-sizes", "0"),
         ("compare", "x", "--published", "a,b"),
-        ("merge", "x"),
+        ("merge",),
         ("export", "x"),
     ],
 )

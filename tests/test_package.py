@@ -21,6 +21,7 @@ def test_public_names():
         == [
             "Accumulator",
             "ExactMoments",
+            "Label",
             "Moments",
             "Normalize",
             "StateFileError",
@@ -42,7 +43,7 @@ def test_public_names():
         (sn.measure, ["batch", "channel_axis", "exact", "nan_policy", "mask", "threads"]),
         (sn.Accumulator, ["channel_axis", "exact", "nan_policy", "threads", "channels"]),
         (sn.Accumulator.update, ["self", "batch", "mask"]),
-        (sn.merge, ["parts"]),
+        (sn.merge, ["parts", "expect"]),
         (sn.save, ["moments", "path"]),
         (sn.load, ["path", "verify"]),
         (sn.Moments.from_mean_std, ["count", "mean", "std", "ddof", "minimum", "maximum"]),

@@ -71,7 +71,7 @@ def _one_line(error: Exception) -> str:
 
 def _as_options(text: str) -> str:
     """Spell Python's keywords as the command line's options."""
-    names = "channel_axis|select|include|exclude|mode|on_error|nan_policy"
+    names = "channel_axis|checkpoint|select|include|exclude|mode|on_error|nan_policy"
     text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)
     text = re.sub(rf"\b({names})=(?=\w|-)", lambda m: f"--{m[1].replace('_', '-')} ", text)
     return re.sub(rf"\b({names})=", lambda m: f"--{m[1].replace('_', '-')}", text)

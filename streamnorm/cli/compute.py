@@ -1,6 +1,7 @@
 """Measure a data set: a folder of images, image files, or .npy and .npz arrays."""
 
 import argparse
+import os
 import sys
 
 from streamnorm.cli import formats, options
@@ -21,6 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add up in integers: the same bits whatever the order, workers or sharding",
     )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep in FILE how far this is; when killed, the same command goes on where it was",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="LABEL",
+        help="which part of which data this is: SOURCE, SOURCE#SHARD or SOURCE#SHARD[START:STOP]",
+    )
     options.add_channel_axis(parser)
     options.add_scale(parser)
     options.add_ddof(parser)
@@ -36,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print, save."""
     options.checked_output(arguments.output, arguments.source)
+    options.checked_output(arguments.checkpoint, [*arguments.source, arguments.output or ""])
     if arguments.exact and arguments.output and arguments.scale != 1:
         msg = (
             "--scale rounds, so what it gives is not exact; save the sums of the stored values "
@@ -50,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
         nan_policy=arguments.nan_policy,
         workers=arguments.workers,
         on_error=arguments.on_error,
+        checkpoint=arguments.checkpoint,
+        label=arguments.label,
         **options.choice_of(arguments),
     )
     digest = moments.digest() if isinstance(moments, ExactMoments) else None
@@ -63,3 +77,6 @@ def run(arguments: argparse.Namespace) -> None:
     options.say_what_is_beyond(moments, arguments.ddof)
     if arguments.output:
         save(moments, arguments.output)
+    if arguments.checkpoint:
+        # Not before the result is safe: killed in between, the same command writes it again.
+        os.remove(arguments.checkpoint)

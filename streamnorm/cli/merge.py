@@ -18,7 +18,12 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("part", nargs="+", metavar="PART", help="state files")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="state file to write")
+    parser.add_argument("-o", "--output", metavar="FILE", help="state file to write")
+    parser.add_argument(
+        "--expect",
+        metavar="FILE",
+        help="the labels of all parts, one a line: what is missing or not expected is an error",
+    )
     options.add_ddof(parser)
 
 
@@ -33,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(msg)
     parts = [load(path) for path in paths]
     _check_alike(paths, parts)
-    total = merge(parts)
+    total = merge(parts, expect=arguments.expect and _lines(arguments.expect))
     sys.stdout.write(formats.as_table(total, arguments.ddof))
     transforms = {str(entry.transform) for entry in total.meta.provenance.passes}
     if len(transforms) > 1:
@@ -42,8 +47,16 @@ def run(arguments: argparse.Namespace) -> None:
     if isinstance(total, ExactMoments):
         print(f"streamnorm: exact, digest {total.digest()}", file=sys.stderr)
     options.say_what_is_beyond(total, arguments.ddof)
-    save(total, arguments.output)
-    print(f"streamnorm: merged {len(paths):,} into {arguments.output}", file=sys.stderr)
+    where = f" into {arguments.output}" if arguments.output else ""
+    if arguments.output:
+        save(total, arguments.output)
+    print(f"streamnorm: merged {len(paths):,}{where}", file=sys.stderr)
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        lines = (line.strip() for line in file)
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 def _check_alike(paths: Sequence[str], parts: Sequence[Value]) -> None:

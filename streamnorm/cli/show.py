@@ -5,6 +5,7 @@ import sys
 
 from streamnorm.cli import formats, options
 from streamnorm.exact import ExactMoments
+from streamnorm.labels import listed
 from streamnorm.state import load
 from streamnorm.value import Value
 
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _provenance(moments: Value) -> str:
     origin = moments.meta.provenance
-    lines = []
+    labels = moments.meta.labels
+    lines = [f"labelled {listed(labels)}\n"] if labels else []
     for entry in origin.passes:
         skipped = f", {entry.report.skipped:,} skipped" if entry.report.skipped else ""
         transform = f", transform {entry.transform}" if entry.transform else ""

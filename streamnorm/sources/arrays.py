@@ -25,6 +25,7 @@ from streamnorm.sources.items import (
     auto_axis,
     describe,
     rows_per_item,
+    sizes_of,
 )
 from streamnorm.tensors import on_device
 
@@ -41,7 +42,12 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
     values = DEVICE_ITEM_VALUES if on_device(array) else ITEM_VALUES
     items = _slices(array, shape, axis, choice, values)
     total = _slice_count(shape, axis, choice, values)
-    return Source(describe(array), "array", items, total, auto_axis)
+    inputs = partial(_as_input, describe(array), array)
+    return Source(describe(array), "array", items, total, auto_axis, inputs=inputs)
+
+
+def _as_input(name: str, array: Any) -> list[tuple[str, int]]:
+    return [(f"{name}, {array.dtype}", int(array.nbytes))]
 
 
 def _slices(
@@ -128,7 +134,8 @@ def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
         else _slices(mapped, mapped.shape, axis, choice)
     )
     total = _slice_count(mapped.shape, axis, choice)
-    return Source(str(path), "NumPy file", items, total, auto_axis)
+    inputs = partial(sizes_of, [str(path)])
+    return Source(str(path), "NumPy file", items, total, auto_axis, inputs=inputs)
 
 
 def _slice_count(
@@ -174,7 +181,9 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
     sources = [from_npy(Path(path), channel_axis, choice) for path in paths]
     items = (item for source in sources for item in source.items)
     total = sum(source.total or 0 for source in sources)
-    return Source(f"{len(paths)} .npy files", "NumPy files", items, total, auto_axis)
+    inputs = partial(sizes_of, paths)
+    name = f"{len(paths)} .npy files"
+    return Source(name, "NumPy files", items, total, auto_axis, inputs=inputs)
 
 
 def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
@@ -192,7 +201,9 @@ def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
         msg = f"{path} holds the arrays {members}; pass select= one of them"
         raise ValueError(msg)
     items = _member_slices(path, select, channel_axis, choice)
-    return Source(f"{path}:{select}", "NumPy archive", items, None, auto_axis)
+    inputs = partial(sizes_of, [str(path)])
+    name = f"{path}:{select}"
+    return Source(name, "NumPy archive", items, None, auto_axis, inputs=inputs)
 
 
 def _member_slices(

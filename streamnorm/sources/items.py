@@ -1,8 +1,10 @@
 """What a source is: a name, and items in a fixed order, each read when its turn comes."""
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from streamnorm.arrays import shape_of
@@ -19,6 +21,7 @@ __all__ = [
     "auto_axis",
     "describe",
     "rows_per_item",
+    "sizes_of",
 ]
 
 
@@ -88,6 +91,12 @@ class Source:
         Items that one thread takes at a time: small ones cost more to hand over than to read.
     audit : callable or None
         What a finished pass says about the source, as warnings.
+    inputs : callable or None
+        What the items are made of: names and sizes, by which a change is noticed.
+    once : str
+        Why another pass would not give the same items, if so.
+    rest : callable or None
+        The items from a position on, where they can be had without those before.
     """
 
     name: str
@@ -101,6 +110,15 @@ class Source:
     lasting: bool = True
     group: int = 1
     audit: Callable[[Tally], list[str]] | None = None
+    inputs: Callable[[], list[tuple[str, int]]] | None = None
+    once: str = ""
+    rest: Callable[[int], Iterable[Item]] | None = None
+
+    def items_from(self, start: int) -> Iterable[Item]:
+        """Return the items from a position on."""
+        if start == 0:
+            return self.items
+        return islice(self.items, start, None) if self.rest is None else self.rest(start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +183,8 @@ def rows_per_item(
 def describe(array: Any) -> str:
     """Name an array for provenance."""
     return f"{type(array).__name__} of shape {shape_of(array)}"
+
+
+def sizes_of(files: Iterable[str], root: str = "") -> list[tuple[str, int]]:
+    """Return names and sizes of files, in their order."""
+    return [(file, os.stat(os.path.join(root, file)).st_size) for file in files]

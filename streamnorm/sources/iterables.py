@@ -1,12 +1,13 @@
 """Iterables of arrays, and torch DataLoaders with an audit of what they really yielded."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from streamnorm.arrays import pick, shape_of, type_name
-from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis
+from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis, describe
 
 __all__ = ["from_iterable", "from_loader", "is_loader"]
 
@@ -16,12 +17,24 @@ def from_iterable(batches: Iterable[Any], choice: Choice) -> Source:
     choice.refuse("an iterable", "include", "exclude", "mode", "indices")
     total = len(batches) if isinstance(batches, Sized) else None
     items = _items(batches, choice)
-    lasting = isinstance(batches, list | tuple)
-    return Source(type_name(batches), "iterable", items, total, auto_axis, lasting=lasting)
+    name = type_name(batches)
+    if not isinstance(batches, list | tuple):
+        once = f"a {name} cannot be read from its middle on; pass a list, or files"
+        return Source(name, "iterable", items, total, auto_axis, lasting=False, once=once)
+    inputs = partial(_as_inputs, batches, choice)
+    return Source(name, "iterable", items, total, auto_axis, inputs=inputs)
 
 
-def _items(batches: Iterable[Any], choice: Choice) -> Iterator[Item]:
-    for number, batch in enumerate(batches):
+def _as_inputs(batches: Sequence[Any], choice: Choice) -> list[tuple[str, int]]:
+    arrays = (pick(batch, choice.select) for batch in batches)
+    return [
+        (f"batch {number}, {describe(array)}", int(getattr(array, "nbytes", 0)))
+        for number, array in enumerate(arrays)
+    ]
+
+
+def _items(batches: Iterable[Any], choice: Choice, start: int = 0) -> Iterator[Item]:
+    for number, batch in enumerate(batches, start):
         picked = pick(batch, choice.select)
         shape = shape_of(picked) if hasattr(picked, "shape") else ()
         samples = shape[0] if shape else 1
@@ -39,8 +52,56 @@ def from_loader(loader: Any, choice: Choice) -> Source:
     choice.refuse("a DataLoader", "include", "exclude", "mode", "indices")
     total = None if _iterable_dataset(loader) else len(loader)
     name = f"{type_name(loader)} over {type_name(loader.dataset)}"
-    audit = partial(_audit, loader)
-    return Source(name, "DataLoader", _items(loader, choice), total, auto_axis, audit=audit)
+    return Source(
+        name,
+        "DataLoader",
+        _items(loader, choice),
+        total,
+        auto_axis,
+        audit=partial(_audit, loader),
+        inputs=None if total is None else partial(_samples, loader),
+        once=_why_once(loader),
+        rest=partial(_rest, loader, choice),
+    )
+
+
+def _samples(loader: Any) -> list[tuple[str, int]]:
+    return [("samples", len(loader.dataset)), ("samples of a batch", loader.batch_size or 1)]
+
+
+def _why_once(loader: Any) -> str:
+    """Say why another pass over a loader would give other batches, if it would."""
+    if _iterable_dataset(loader):
+        return f"a {type_name(loader.dataset)} cannot be read from its middle on"
+    data = sys.modules["torch.utils.data"]
+    batches = loader.batch_sampler
+    chooses = loader.sampler if batches is None else getattr(batches, "sampler", batches)
+    if type(chooses) is data.SequentialSampler and type(batches) in (data.BatchSampler, type(None)):
+        return ""
+    return (
+        f"the {type(chooses).__name__} of the loader may choose other samples the next time; pass "
+        f"a loader with shuffle=False and no sampler of its own"
+    )
+
+
+def _rest(loader: Any, choice: Choice, start: int) -> Iterator[Item]:
+    """Yield the batches from a position on; samples of those before are not read."""
+    data = sys.modules["torch.utils.data"]
+    batches = loader.batch_sampler
+    left = list(islice(loader.sampler if batches is None else batches, start, None))
+    chosen = {"sampler": left, "batch_size": None} if batches is None else {"batch_sampler": left}
+    same = (
+        "collate_fn",
+        "generator",
+        "multiprocessing_context",
+        "num_workers",
+        "pin_memory",
+        "prefetch_factor",
+        "timeout",
+        "worker_init_fn",
+    )
+    options = {name: getattr(loader, name) for name in same}
+    yield from _items(data.DataLoader(loader.dataset, **chosen, **options), choice, start)
 
 
 def _audit(loader: Any, tally: Tally) -> list[str]:
