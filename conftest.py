@@ -25,7 +25,13 @@ if HAS_TORCH:
     if not torch.cuda.is_available():
         os.environ.setdefault("TRITON_INTERPRET", "1")
 
-_ran = {"triton": 0}
+# Files of engines, by what they cannot be imported without.
+ENGINES = {"dask": "distributed", "mpi": "mpi4py", "ray": "ray", "spark": "pyspark"}
+for engine, needed in ENGINES.items():
+    if importlib.util.find_spec(needed) is None:
+        collect_ignore_glob += [f"streamnorm/engines/{engine}.py"]
+
+_ran = {"triton": 0} | dict.fromkeys(ENGINES, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +41,29 @@ def _own_folder(request, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
 
 
+def pytest_collection_modifyitems(items):
+    """Count the examples of engines among their tests."""
+    for item in items:
+        room, name = item.path.parent.name, item.path.stem
+        if isinstance(item, DoctestItem) and room == "engines" and name in ENGINES:
+            item.add_marker(pytest.mark.engine)
+
+
 def pytest_runtest_logreport(report):
-    """Count the tests of Triton's kernels that passed."""
-    if report.when == "call" and report.passed and "triton" in report.keywords:
-        _ran["triton"] += 1
+    """Count the tests of Triton's kernels, and of each engine, that passed."""
+    if report.when == "call" and report.passed:
+        _ran["triton"] += "triton" in report.keywords
+        for engine in ENGINES:
+            _ran[engine] += f"tests/test_engine_{engine}.py" in report.nodeid
 
 
 def pytest_sessionfinish(session):
-    """Fail a whole run that was to test Triton's kernels and did not."""
-    worker = hasattr(session.config, "workerinput")
-    if os.environ.get("STREAMNORM_REQUIRE_TRITON") == "1" and not worker and not _ran["triton"]:
-        print("\nno test of Triton's kernels ran; is triton installed?")
-        session.exitstatus = 1
+    """Fail a whole run that was to test Triton's kernels, or every engine, and did not."""
+    if hasattr(session.config, "workerinput"):
+        return
+    required = ["triton"] * (os.environ.get("STREAMNORM_REQUIRE_TRITON") == "1")
+    required += [*ENGINES] * (os.environ.get("STREAMNORM_REQUIRE_ENGINES") == "1")
+    for name in required:
+        if not _ran[name]:
+            print(f"\nno test of {name} ran; is it installed?")
+            session.exitstatus = 1

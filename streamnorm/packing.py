@@ -1,23 +1,27 @@
 """Values as bytes of a size that kind and channels tell, for engines that send them around."""
 
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamnorm import limbs
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import checked_meta
 from streamnorm.labels import Label
 from streamnorm.limbs import NARROW, WIDE
-from streamnorm.meta import NO_META, Meta
+from streamnorm.meta import NO_META, Meta, Report
 from streamnorm.moments import Moments
+from streamnorm.origin import new_pass
 from streamnorm.partial import PARTIAL
-from streamnorm.value import Value
+from streamnorm.value import Value, merge
 
-__all__ = ["Header", "agreed", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
+__all__ = ["Header", "across", "agreed", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
 
+V = TypeVar("V", Moments, ExactMoments)
+Words = NDArray[np.int64]
 VERSION = 1
 _KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
 _HEADER_BYTES = 32
@@ -88,6 +92,35 @@ def agreed(headers: Sequence[Header]) -> Header:
     if len({header.channels for header in some}) > 1:
         _refuse("have different numbers of channels", channels, "measure the same channels")
     return Header(*map(max, zip(*some, strict=True)))
+
+
+def across(value: V | None, gather: Callable[[Words], Sequence[Words]], source: str) -> V:
+    """Merge the values of all ranks, by whatever gathers.
+
+    Two gatherings are made: of headers, by which every rank knows whether the values fit each
+    other, and of states of one size, which are merged in the order of the ranks.
+
+    Parameters
+    ----------
+    value : Moments, ExactMoments or None
+        What this rank has.
+    gather : callable
+        Takes int64 words and returns those of all ranks, in their order, on every rank.
+    source : str
+        For provenance.
+
+    Raises
+    ------
+    ValueError
+        If the values do not fit; see `agreed`.
+    """
+    headers = gather(np.array(header_of(value), np.int64))
+    form = agreed([Header(*header.tolist()) for header in headers])
+    states = gather(np.frombuffer(pack(value, form), np.int64))
+    merged: V = merge([unpack(state.tobytes(), form) for state in states])  # type: ignore[assignment]
+    report = Report(read=len(states), omitted=int(merged.omitted.sum()))
+    entry = new_pass(source, "ranks", report=report)
+    return merged.with_meta(provenance=merged.meta.with_pass(entry).provenance)
 
 
 def _refuse(what: str, found: Sequence[object], remedy: str) -> None:

@@ -1,7 +1,7 @@
 """Everything that has to pass: linters, types, tests, and the coverage of all of them together.
 
-``./run test`` calls this; ``./run test proofs`` runs what takes long; other arguments go to pytest
-and then only pytest runs.
+``./run test`` calls this; ``./run test proofs`` runs what takes long, ``./run test engines`` what
+starts engines; other arguments go to pytest and then only pytest runs.
 """
 
 import importlib.util
@@ -22,6 +22,10 @@ OF_TORCH = [
     "streamnorm/engines/torch.py",
     *(f"streamnorm/kernels/{name}.py" for name in ("device", "raw", "torch_*", "triton_*")),
     *(f"streamnorm/{name}.py" for name in ("packing", "pending", "running")),
+]
+# What only engines reach: covered by their own tests.
+OF_ENGINES = [
+    f"streamnorm/engines/{name}.py" for name in ("dask", "mpi", "partitions", "ray", "spark")
 ]
 # Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
 INTERPRETED = [
@@ -46,6 +50,14 @@ def proofs(arguments):
     step("proofs", PYTHON, "-m", "pytest", "-q", "-m", "proof", *SPREAD, *arguments, **REQUIRED)
 
 
+def engines(arguments):
+    """Run the tests of engines one after the other: each starts processes of its own."""
+    cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", "-m", "engine")
+    step("engines", *cover, *arguments, STREAMNORM_REQUIRE_ENGINES="1")
+    step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
+    step("coverage", PYTHON, "-m", "coverage", "report", f"--include={','.join(OF_ENGINES)}")
+
+
 def suite():
     step("lint", PYTHON, "-m", "ruff", "check", ".")
     step("format", PYTHON, "-m", "ruff", "format", "--check", ".")
@@ -58,16 +70,18 @@ def suite():
     # NumPy scalars warn where compiled code does not: an infinity is met on purpose.
     quiet = ("-W", "ignore::RuntimeWarning")
     step("kernels, interpreted", *cover, *SPREAD, *quiet, *INTERPRETED, NUMBA_DISABLE_JIT="1")
-    step("tests", *cover, *SPREAD, "-m", "not proof", **REQUIRED)
+    step("tests", *cover, *SPREAD, "-m", "not proof and not engine", **REQUIRED)
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
-    omit = () if HAS_TORCH else (f"--omit={','.join(OF_TORCH)}",)
-    step("coverage", PYTHON, "-m", "coverage", "report", *omit)
+    omit = OF_ENGINES + ([] if HAS_TORCH else OF_TORCH)
+    step("coverage", PYTHON, "-m", "coverage", "report", f"--omit={','.join(omit)}")
 
 
 def main(arguments):
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     if arguments[:1] == ["proofs"]:
         proofs(arguments[1:])
+    elif arguments[:1] == ["engines"]:
+        engines(arguments[1:])
     elif arguments:
         step("tests", PYTHON, "-m", "pytest", *arguments)
     else:

@@ -13,7 +13,7 @@ ROOMS = (
     ("dtypes", "labels", "rationals"),
     ("meta", "tensors", "partial"),
     ("arrays",),
-    ("fields", "boxes", "layout", "pending"),
+    ("arrow", "fields", "boxes", "layout", "pending"),
     ("value", "origin"),
     ("limbs",),
     ("readers",),
@@ -59,7 +59,8 @@ ROOMS = (
     ("checkpoint",),
     ("compute", "shortcuts"),
     ("nn.buffers", "nn.folding", "nn.mapping", "nn.observing", "nn.repeats"),
-    ("engines.torch",),
+    ("engines.torch", "engines.partitions"),
+    ("engines.dask", "engines.mpi", "engines.ray", "engines.spark"),
     ("nn.sharing",),
     ("nn.normalize", "nn.running"),
     ("nn",),
@@ -77,6 +78,10 @@ MAY_IMPORT = {
     "triton": "kernels.triton_",
     "PIL": "sources.images",
     "tqdm": "progress",
+    "dask": "engines.dask",
+    "mpi4py": "engines.mpi",
+    "ray": "engines.ray",
+    "pyspark": "engines.spark",
 }
 
 

@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, distributed
 
 from streamnorm.exact import ExactMoments
-from streamnorm.meta import Report
 from streamnorm.moments import Moments
-from streamnorm.origin import new_pass
-from streamnorm.packing import Header, agreed, header_of, pack, unpack
-from streamnorm.value import merge
+from streamnorm.packing import across
 
 __all__ = ["all_merge", "gather"]
 
@@ -20,9 +17,9 @@ V = TypeVar("V", Moments, ExactMoments)
 def all_merge(value: V | None, group: distributed.ProcessGroup | None = None) -> V:
     """Merge the values of all ranks of a process group; every rank gets the same.
 
-    Every rank must call this, as with any collective. Two are made: a header of four integers, by
-    which every rank knows whether the values fit each other, and one gathering of states of one
-    size, which are then merged in the order of the ranks.
+    Every rank must call this, as with any collective: of a header of four integers, by which every
+    rank knows whether the values fit each other, and of states of one size, which are then merged
+    in the order of the ranks.
 
     Parameters
     ----------
@@ -34,8 +31,8 @@ def all_merge(value: V | None, group: distributed.ProcessGroup | None = None) ->
     Returns
     -------
     Moments or ExactMoments
-        The same bits on every rank. Of ``meta`` names and the shape of the channels are kept; its
-        one pass says how many ranks there were.
+        The same bits on every rank. Of ``meta`` names, labels and the shape of the channels are
+        kept; its one pass says how many ranks there were.
 
     Raises
     ------
@@ -61,14 +58,11 @@ def all_merge(value: V | None, group: distributed.ProcessGroup | None = None) ->
             "first, as programs of torchrun do, or merge values with streamnorm.merge"
         )
         raise RuntimeError(msg)
-    headers = gather(torch.tensor(header_of(value)), group)
-    form = agreed([Header(*header.tolist()) for header in headers])
-    words = torch.frombuffer(bytearray(pack(value, form)), dtype=torch.int64)
-    parts = [unpack(state.numpy().tobytes(), form) for state in gather(words, group)]
-    merged: V = merge(parts)  # type: ignore[assignment]
-    report = Report(read=len(parts), omitted=int(merged.omitted.sum()))
-    entry = new_pass("torch.distributed", "ranks", report=report)
-    return merged.with_meta(provenance=merged.meta.with_pass(entry).provenance)
+    return across(
+        value,
+        lambda words: [state.numpy() for state in gather(torch.from_numpy(words.copy()), group)],
+        "torch.distributed",
+    )
 
 
 def gather(words: Tensor, group: distributed.ProcessGroup | None) -> list[Tensor]:

@@ -1,0 +1,123 @@
+"""Columns of Arrow tables -> arrays, and masks of what is not null.
+
+Nothing here imports pyarrow: whoever has a column has it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from streamnorm.arrays import Array
+
+__all__ = ["batches_of", "is_numeric", "is_scalar"]
+
+_SCALARS = ("bool", "int", "uint", "float", "double", "halffloat", "decimal")
+_LISTS = ("list<", "large_list<", "fixed_size_list<")
+
+Batch = tuple[Array, Array | None]
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether an Arrow type holds numbers: scalars, lists of them, or tensors."""
+    text = str(kind)
+    if text.startswith(_LISTS):
+        return is_numeric(kind.value_type)
+    return text.startswith(_SCALARS) or hasattr(kind, "shape")
+
+
+def is_scalar(kind: Any) -> bool:
+    """Whether every row of an Arrow type is one value."""
+    return not (str(kind).startswith(_LISTS) or hasattr(kind, "shape"))
+
+
+def batches_of(column: Any) -> Iterator[Batch]:
+    """Yield the pieces of a column as they lie in memory, rows along axis 0.
+
+    Parameters
+    ----------
+    column : pyarrow.Array or pyarrow.ChunkedArray
+        Of numbers, of lists of numbers, or of tensors. Rows of tensors of different shapes come
+        one by one.
+
+    Yields
+    ------
+    array, mask : numpy.ndarray, numpy.ndarray of bool or None
+        A null is False in the mask; without nulls there is none.
+
+    Raises
+    ------
+    TypeError
+        If it holds no numbers.
+    ValueError
+        If its lists are not all of one length, or all null: then nobody knows their length.
+    """
+    if str(column.type) == "null" and len(column):
+        yield np.zeros(len(column)), np.zeros(len(column), bool)
+        return
+    if not is_numeric(column.type):
+        msg = f"a column of type {column.type} holds no numbers"
+        raise TypeError(msg)
+    for chunk in getattr(column, "chunks", [column]):
+        if not len(chunk):
+            continue
+        if hasattr(chunk.type, "shape"):
+            yield from _tensors(chunk)
+        else:
+            yield _numbers(chunk)
+
+
+def _numbers(chunk: Any) -> Batch:
+    if str(chunk.type).startswith(_LISTS):
+        return _lists(chunk)
+    mask = _valid(chunk)
+    if str(chunk.type).startswith("decimal"):
+        chunk = chunk.cast("float64")
+    filled = chunk if mask is None else chunk.fill_null(False if chunk.type == "bool" else 0)
+    return filled.to_numpy(zero_copy_only=False), mask
+
+
+def _valid(chunk: Any) -> Array | None:
+    mask: Array | None = None
+    if chunk.null_count:
+        mask = chunk.is_valid().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _lists(chunk: Any) -> Batch:
+    there = chunk.drop_null()
+    lengths = np.unique(there.value_lengths().to_numpy(zero_copy_only=False))
+    if lengths.size > 1:
+        msg = (
+            f"its lists are of {lengths[0]} to {lengths[-1]} numbers; a channel is a place in the "
+            f"list, so all must be of one length"
+        )
+        raise ValueError(msg)
+    inner, mask = _numbers(there.flatten())
+    if not lengths.size:
+        msg = f"all its {len(chunk)} lists are null, so nobody knows how long; leave them out"
+        raise ValueError(msg)
+    length = int(lengths[0])
+    inner = inner.reshape(len(there), length, *inner.shape[1:])
+    if mask is not None:
+        mask = mask.reshape(len(there), length, *mask.shape[1:])
+    return _with_null_rows(inner, mask, _valid(chunk))
+
+
+def _with_null_rows(rows: Array, mask: Array | None, valid: Array | None) -> Batch:
+    if valid is None:
+        return rows, mask
+    whole = np.zeros((valid.size, *rows.shape[1:]), rows.dtype)
+    whole[valid] = rows
+    known = np.zeros(whole.shape, bool)
+    known[valid] = True if mask is None else mask
+    return whole, known
+
+
+def _tensors(chunk: Any) -> Iterator[Batch]:
+    valid, there = _valid(chunk), chunk.drop_null()
+    if hasattr(there, "to_numpy_ndarray"):
+        yield _with_null_rows(there.to_numpy_ndarray(), None, valid)
+        return
+    for row in there.to_numpy(zero_copy_only=False):
+        yield np.asarray(row)[None], None
