@@ -5,6 +5,7 @@ A partition without any rows gives None, since nobody may know its channels.
 
 import importlib
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def chosen_columns(
         raise ValueError(msg)
     if others := [name for name in there if name not in numeric]:
         what = f"left out, as they hold no numbers: {', '.join(map(repr, others))}"
-        warnings.warn(f"{source}: columns {what}", StreamnormWarning, stacklevel=5)
+        _warn(f"{source}: columns {what}")
     return list(numeric)
 
 
@@ -254,9 +255,17 @@ def finished(
         entry = replace(value.meta.provenance.passes[0], source=names[column], kind=kind)
         if "+" in entry.dtype:
             what = f"the partitions of {entry.source} are of different dtypes, {entry.dtype}"
-            warnings.warn(f"{what}: are their scales the same?", StreamnormWarning, stacklevel=3)
+            _warn(f"{what}: are their scales the same?")
         done[column] = value.with_meta(provenance=Provenance((entry,)))
     return done[columns] if isinstance(columns, str) else done.get(ONE, done)
+
+
+def _warn(text: str) -> None:
+    """Warn whoever called us from outside."""
+    level, frame = 2, sys._getframe(1)  # noqa: SLF001 - what warnings.warn looks at too
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, StreamnormWarning, stacklevel=level)
 
 
 @contextmanager
