@@ -29,7 +29,7 @@ if HAS_TORCH:
 ENGINES = {"dask": "distributed", "mpi": "mpi4py", "ray": "ray", "spark": "pyspark"}
 for engine, needed in ENGINES.items():
     if importlib.util.find_spec(needed) is None:
-        collect_ignore_glob += [f"streamnorm/engines/{engine}.py"]
+        collect_ignore_glob += [f"streamnorm/engines/{engine}*.py"]
 
 _ran = {"triton": 0} | dict.fromkeys(ENGINES, 0)
 

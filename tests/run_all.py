@@ -25,7 +25,8 @@ OF_TORCH = [
 ]
 # What only engines reach: covered by their own tests.
 OF_ENGINES = [
-    f"streamnorm/engines/{name}.py" for name in ("dask", "mpi", "partitions", "ray", "spark")
+    f"streamnorm/engines/{name}.py"
+    for name in ("answers", "dask", "dask_sources", "mpi", "partitions", "ray", "spark")
 ]
 # Compiled kernels cannot be seen by coverage: these tests run once more without compilation.
 INTERPRETED = [

@@ -303,21 +303,9 @@ def machines(tmp_path):
     url = f"spark://127.0.0.1:{port}"
     room = "org.apache.spark.deploy"
     commands = [[f"{room}.master.Master", "--host", "127.0.0.1", "--port", str(port)]]
-    commands += [
-        [
-            f"{room}.worker.Worker",
-            "--host",
-            f"127.0.0.{k}",
-            "--cores",
-            "1",
-            "--memory",
-            "1g",
-            "--work-dir",
-            str(tmp_path / f"work{k}"),
-            url,
-        ]
-        for k in (2, 3)
-    ]
+    for k in (2, 3):
+        limits = ["--cores", "1", "--memory", "1g", "--work-dir", str(tmp_path / f"work{k}")]
+        commands.append([f"{room}.worker.Worker", "--host", f"127.0.0.{k}", *limits, url])
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     everyone = [
         subprocess.Popen(

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamnorm.engines.partitions import required
+from streamnorm.engines.answers import required
 from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
 from streamnorm.packing import across

@@ -6,18 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamnorm.arrow import is_numeric
-from streamnorm.engines.partitions import (
-    ONE,
-    How,
-    Partition,
-    Value,
-    chosen_columns,
-    finished,
-    merged,
-    plain_errors,
-    renamed,
-    required,
-)
+from streamnorm.engines.answers import chosen_columns, finished, plain_errors, required
+from streamnorm.engines.partitions import ONE, How, Partition, Value, merged, renamed
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy
 

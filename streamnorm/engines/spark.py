@@ -4,16 +4,8 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from streamnorm.engines.partitions import (
-    How,
-    Partition,
-    chosen_columns,
-    finished,
-    merged,
-    plain_errors,
-    renamed,
-    required,
-)
+from streamnorm.engines.answers import chosen_columns, finished, plain_errors, required
+from streamnorm.engines.partitions import How, Partition, merged, renamed
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy
 from streamnorm.packing import from_bytes, to_bytes
