@@ -1,5 +1,6 @@
 """The figures in README.md and docs/benchmarks.md are those of the run that is kept, misses too."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the benchmarks need torch")
 
-from benchmarks import bars, gpu_report, report
+from benchmarks import bars, engines, gpu_report, report
 from benchmarks.peers import STREAM
 from benchmarks.results import Record, Results, keep, load_all
 from benchmarks.table_peers import TABLE
@@ -31,6 +32,21 @@ def test_the_readme_says_what_was_measured_on_gpus():
     shown = (ROOT / "README.md").read_text().partition(gpu_report.BEGIN)[2]
     kept = gpu_report.load(ROOT / "benchmarks" / "gpu_results")
     assert shown.partition(gpu_report.END)[0].strip() == gpu_report.table(kept)
+
+
+def test_the_page_of_engines_shows_the_run_that_is_kept():
+    shown = (ROOT / "docs" / "engines.md").read_text().partition(engines.BEGIN)[2]
+    kept = json.loads((engines.FOLDER / "engines.json").read_text())
+    assert shown.partition(engines.END)[0].strip() == engines.table(kept)
+
+
+def test_merging_a_million_parts_can_be_rehearsed_with_ten_thousand():
+    pytest.importorskip("matplotlib", reason="of the bench extra")
+    command = [sys.executable, "-m", "benchmarks.scale", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "A coordinator that takes 10,000 parts" in done.stdout
+    assert "NO" not in done.stdout
 
 
 def test_the_benchmark_for_gpus_can_be_rehearsed_without_one():
