@@ -1,6 +1,7 @@
 """Spark on Java 17: columns of every kind, groups, tasks that fail, executors that die."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -351,6 +352,40 @@ def test_an_executor_that_is_lost_and_a_task_that_runs_twice_count_once(machines
             assert value.rows.tobytes() == expected_of(1000, 8).rows.tobytes()
     finally:
         spark.stop()
+
+
+CONNECT = """
+import json, sys
+from pyspark.sql import SparkSession
+from streamnorm.engines import spark as engine
+
+spark = SparkSession.builder.remote("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+value = engine.compute(spark.range(0, 1000, 1, 5), columns="id", exact=True)
+df = spark.range(10).selectExpr("id", "id % 2 as g")
+groups = df.groupBy("g").agg(engine.moments("id").alias("m")).collect()
+try:
+    engine.compute(spark.range(2).selectExpr("string(id) as w"), columns="w")
+except TypeError as error:
+    said = str(error)
+means = {row.g: engine.from_bytes(row.m).mean[0] for row in groups}
+print(json.dumps([type(spark).__module__, value.digest(), means, said]))
+spark.stop()
+"""
+
+
+def test_connect_gives_what_classic_spark_gives():
+    pytest.importorskip("grpc")
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECT],
+        capture_output=True, text=True, timeout=200, check=False,
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    module, digest, means, said = json.loads(done.stdout.splitlines()[-1])
+    assert module.startswith("pyspark.sql.connect")
+    assert digest == sn.measure(np.arange(1000)[:, None], exact=True).digest()
+    assert means == {"0": 4.0, "1": 5.0}
+    assert "holds no numbers (in partition" in said
 
 
 def test_workers_without_streamnorm_are_named(tmp_path):
