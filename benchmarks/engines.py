@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -157,11 +158,69 @@ def spark_runners(folder):
     spark.stop()
 
 
-ENGINES = {"dask": dask_runners, "ray": ray_runners, "spark": spark_runners}
+MPI = """
+import json, sys, time
+import numpy as np
+import streamnorm as sn
+from mpi4py import MPI
+from streamnorm.engines.mpi import all_merge
+
+comm, rounds, files = MPI.COMM_WORLD, int(sys.argv[1]), sys.argv[2:]
+mine = files[comm.rank :: comm.size]
+
+def nothing():
+    for file in mine:
+        np.load(file)
+    comm.Barrier()
+
+def ours(exact):
+    return all_merge(sn.compute(mine, exact=exact, workers=1))
+
+runs = [nothing, lambda: ours(False), lambda: ours(True)]
+values = [run() for run in runs]
+times = [[], [], []]
+for turn in range(rounds):
+    for at in range(3):
+        which = (turn + at) % 3
+        comm.Barrier()
+        begun = time.perf_counter()
+        runs[which]()
+        times[which].append(comm.allreduce(time.perf_counter() - begun, MPI.MAX))
+if comm.rank == 0:
+    print(json.dumps([times, [v and v.std().tolist() for v in values]]))
+"""
+
+
+def measure_mpi(folder, truth, rounds):
+    """Let two ranks time themselves: what a rank takes is not what to start it takes."""
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    command = [
+        mpiexec if mpiexec.exists() else "mpiexec",
+        "-n",
+        "2",
+        sys.executable,
+        "-m",
+        "mpi4py",
+    ]
+    files = sorted(map(str, folder.glob("*.npy")))
+    done = subprocess.run(
+        [*map(str, command), "-c", MPI, str(rounds), *files],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    times, stds = json.loads(done.stdout)
+    names = (READING, OURS, EXACT)
+    return _records(
+        "mpi", dict(zip(names, times, strict=True)), dict(zip(names, stds, strict=True)), truth
+    )
+
+
+ENGINES = {"dask": dask_runners, "ray": ray_runners, "spark": spark_runners, "mpi": None}
 
 
 def measure(engine, folder, truth, rounds):
     """Time every runner of an engine; return rows."""
+    if engine == "mpi":
+        return measure_mpi(folder, truth, rounds)
     records = []
     for runners in ENGINES[engine](folder):
         results = {name: run() for name, run in runners.items()}
@@ -175,19 +234,24 @@ def measure(engine, folder, truth, rounds):
                     begun = time.perf_counter()
                     runners[name]()
                     times[name].append(time.perf_counter() - begun)
-        for name, seconds in times.items():
-            of_reading = statistics.median(seconds) / statistics.median(times[READING])
-            error = None if name == READING else float(np.abs(results[name] / truth - 1).max())
-            records.append(
-                {
-                    "engine": engine,
-                    "runner": name,
-                    "seconds": statistics.median(seconds),
-                    "of_reading": of_reading,
-                    "error": error,
-                }
-            )
-            print(records[-1], flush=True)
+        records += _records(engine, times, results, truth)
+    return records
+
+
+def _records(engine, times, results, truth):
+    records = []
+    for name, seconds in times.items():
+        error = None if name == READING else float(np.abs(results[name] / truth - 1).max())
+        records.append(
+            {
+                "engine": engine,
+                "runner": name,
+                "seconds": statistics.median(seconds),
+                "of_reading": statistics.median(seconds) / statistics.median(times[READING]),
+                "error": error,
+            }
+        )
+        print(records[-1], flush=True)
     return records
 
 
@@ -211,13 +275,13 @@ def main():
         truth = make(Path(made), files, rows).std()
         chosen = [arguments.only] if arguments.only else list(ENGINES)
         records = [r for e in chosen for r in measure(e, Path(made), truth, rounds)]
-    names = ("dask", "distributed", "ray", "pyspark", "pyarrow", "numpy")
+    names = ("dask", "distributed", "ray", "pyspark", "mpi4py", "pyarrow", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     size = files * rows * COLUMNS * 4 / 1e6
     about = (
         f"{size:.0f} MB of float32 (mean 1e4, σ 1) in {files} files that lie in memory; .npy for "
-        f"Dask, parquet for the others; two workers of one thread. Medians of {rounds} rounds, "
-        f"streamnorm and reading in turns, which of them is first in turns too. {versions}."
+        f"Dask and MPI, parquet for the others; two workers of one thread. Medians of {rounds} "
+        f"rounds, streamnorm and reading in turns, and in turns the first. {versions}."
     )
     run = {"about": about, "records": records}
     print(table(run))

@@ -8,6 +8,7 @@ assumed. Writes docs/scale.md and its pictures. ``--quick`` takes ten thousand p
 import argparse
 import math
 import pickle
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,13 @@ import matplotlib as mpl
 import numpy as np
 
 import streamnorm as sn
+from streamnorm.checkpoint import INTERVAL, Checkpoint
+from streamnorm.folding import Fold
 from streamnorm.labels import Label, united
 from streamnorm.origin import new_pass
+from streamnorm.reading import Plan, outcomes
+from streamnorm.sources.items import Choice
+from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
 
 mpl.use("Agg")
@@ -121,6 +127,23 @@ def cost(channels, exact):
     return len(sent), (time.perf_counter() - begun) / rounds / FAN_IN
 
 
+def checkpoint_cost(files, channels, folder):
+    """Bytes of a checkpoint of a pass over so many files, and seconds to write it."""
+    batch = np.random.default_rng(0).normal(size=(8, channels)).astype(np.float32)
+    opened = open_source([batch] * 1000, "auto", Choice())
+    fold = Fold(opened, skips=False, stack=Stack())
+    for outcome in outcomes(opened, Plan(), 1):
+        fold.add(outcome)
+    identity = {"how": {}, "inputs": [[f"train/{k // 1000}/{k:09}.jpg", k] for k in range(files)]}
+    times = []
+    for _ in range(3):
+        kept = Checkpoint(folder / "c", identity)
+        begun = time.perf_counter()
+        kept.keep(fold)
+        times.append(time.perf_counter() - begun)
+    return (folder / "c").stat().st_size, sorted(times)[1]
+
+
 def seconds_of(workers, size, each):
     """Seconds of a merge, by way: messages one after the other at whoever takes them."""
     message = LATENCY + size / BANDWIDTH
@@ -147,6 +170,12 @@ def run(number):
     united(labels)
     labelling = time.perf_counter() - begun
     arrivals = [coordinate(rows, f, 1000, expected) for f in (0.0, 0.01, 0.1, 0.5)]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = {
+            (files, channels): checkpoint_cost(files, channels, Path(folder))
+            for files in (1000, 20_000, number)
+            for channels in (3, 4096)
+        }
     far = make_parts(number, 10**18 // number)
     beyond = sn.merge([sn.Moments.of_partial(part.copy()) for part in far])
     return {
@@ -157,6 +186,7 @@ def run(number):
         "errors": errors(rows, merged),
         "errors_1e18": errors(far, beyond),
         "arrivals": arrivals,
+        "checkpoints": checkpoints,
         "cost": {
             (channels, exact): cost(channels, exact)
             for channels in (3, 768, 4096)
@@ -241,6 +271,20 @@ def page(found):
     ends = [[cell.format(**figures) for cell in line] for line in ENDS]
     return TEXT.format(
         parts=figures["parts"],
+        checkpoints=_table(
+            ["files", "channels", "MB", "ms to write", "seconds between two", "share of the time"],
+            [
+                [
+                    f"{files:,}",
+                    f"{channels:,}",
+                    f"{size / 1e6:.2f}",
+                    f"{1000 * seconds:,.0f}",
+                    f"{max(INTERVAL, 100 * seconds):.1f}",
+                    f"{100 * seconds / max(INTERVAL, 100 * seconds):.2f} %",
+                ]
+                for (files, channels), (size, seconds) in found["checkpoints"].items()
+            ],
+        ),
         ends=_table(["what", "ends at", "then"], ends),
         merging=f"{found['merging']:.1f}",
         labelling=f"{found['labelling']:.1f}",
@@ -321,6 +365,13 @@ use, so those that come early wait.
 The bits are those of `merge(parts)` in order, whatever failed. `merge` of all {parts} values takes
 {merging} s, to refuse what is named twice among as many labels {labelling} s. Against sums rounded
 once, the mean is off by {mean} and m2 by {m2} (relative).
+
+## A checkpoint
+
+Of a pass over so many files, whose names and sizes it holds. The next one is written 5 s later, or
+a hundred times as long as this one took.
+
+{checkpoints}
 
 ## Where numbers end
 
