@@ -325,7 +325,11 @@ ENDS = [
         "never: the count ends first; [exact.md](exact.md) has the proof",
     ],
     ["limbs added without a carry", "2^30 additions", "carried every 1,025"],
-    ["labels", "none", "0.3 KB a shard with whoever merges; ranges that adjoin are one"],
+    [
+        "labels",
+        "none",
+        "0.3 KB a shard; ranges of the same files that adjoin are one",
+    ],
 ]
 TEXT = """# How far it goes
 

@@ -3,7 +3,7 @@
 Nothing here imports pyarrow: whoever has a column has it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,24 +52,41 @@ def batches_of(column: Any) -> Iterator[Batch]:
     ValueError
         If its lists are not all of one length, or all null: then nobody knows their length.
     """
-    if str(column.type) == "null" and len(column):
-        yield np.zeros(len(column)), np.zeros(len(column), bool)
+    if str(column.type) == "null":
+        if len(column):
+            yield np.zeros(len(column)), np.zeros(len(column), bool)
         return
     if not is_numeric(column.type):
         msg = f"a column of type {column.type} holds no numbers"
         raise TypeError(msg)
-    for chunk in getattr(column, "chunks", [column]):
-        if not len(chunk):
-            continue
+    chunks = [chunk for chunk in getattr(column, "chunks", [column]) if len(chunk)]
+    lists = str(column.type).startswith(_LISTS)
+    length = _length_of(chunks) if lists else None
+    for chunk in chunks:
         if hasattr(chunk.type, "shape"):
             yield from _tensors(chunk)
         else:
-            yield _numbers(chunk)
+            yield _lists(chunk, length) if lists else _numbers(chunk)
+
+
+def _length_of(chunks: Sequence[Any]) -> int | None:
+    """Return the length of all lists, as far as any is known."""
+    lengths = {chunk.type.list_size for chunk in chunks if hasattr(chunk.type, "list_size")}
+    for chunk in chunks:
+        own = chunk.drop_null().value_lengths().to_numpy(zero_copy_only=False)
+        lengths |= set(np.unique(own).tolist())
+    if len(lengths) > 1:
+        msg = (
+            f"its lists are of {min(lengths)} to {max(lengths)} numbers; a channel is a place in "
+            f"the list, so all must be of one length"
+        )
+        raise ValueError(msg)
+    return next(iter(lengths), None)
 
 
 def _numbers(chunk: Any) -> Batch:
     if str(chunk.type).startswith(_LISTS):
-        return _lists(chunk)
+        return _lists(chunk, _length_of([chunk]))
     mask = _valid(chunk)
     if str(chunk.type).startswith("decimal"):
         chunk = chunk.cast("float64")
@@ -84,20 +101,12 @@ def _valid(chunk: Any) -> Array | None:
     return mask
 
 
-def _lists(chunk: Any) -> Batch:
-    there = chunk.drop_null()
-    lengths = np.unique(there.value_lengths().to_numpy(zero_copy_only=False))
-    if lengths.size > 1:
-        msg = (
-            f"its lists are of {lengths[0]} to {lengths[-1]} numbers; a channel is a place in the "
-            f"list, so all must be of one length"
-        )
-        raise ValueError(msg)
-    inner, mask = _numbers(there.flatten())
-    if not lengths.size:
+def _lists(chunk: Any, length: int | None) -> Batch:
+    if length is None and len(chunk):
         msg = f"all its {len(chunk)} lists are null, so nobody knows how long; leave them out"
         raise ValueError(msg)
-    length = int(lengths[0])
+    there, length = chunk.drop_null(), length or 0
+    inner, mask = _numbers(there.flatten())
     inner = inner.reshape(len(there), length, *inner.shape[1:])
     if mask is not None:
         mask = mask.reshape(len(there), length, *mask.shape[1:])
@@ -119,5 +128,8 @@ def _tensors(chunk: Any) -> Iterator[Batch]:
     if hasattr(there, "to_numpy_ndarray"):
         yield _with_null_rows(there.to_numpy_ndarray(), None, valid)
         return
+    if valid is not None:
+        msg = "a null among tensors of different shapes has no known size; leave it out"
+        raise ValueError(msg)
     for row in there.to_numpy(zero_copy_only=False):
         yield np.asarray(row)[None], None

@@ -13,6 +13,7 @@ import numpy as np
 
 from streamnorm.errors import StateFileError, StreamnormWarning
 from streamnorm.folding import Fold, name_of
+from streamnorm.labels import listed
 from streamnorm.origin import now
 from streamnorm.reading import Plan
 from streamnorm.sources.items import Choice, Source
@@ -27,7 +28,6 @@ _SHARE = 0.01
 """Of the time of a pass, what checkpoints may take at most."""
 _FORMAT = "streamnorm checkpoint"
 _VERSION = 1
-_SHOWN = 10
 
 Identity = Mapping[str, Any]
 
@@ -44,6 +44,8 @@ def identity_of(source: Source, plan: Plan, choice: Choice, on_error: str) -> Id
         msg = f"checkpoint= needs a source that can be read again in parts: {source.once}"
         raise ValueError(msg)
     how = {
+        "source": source.name,
+        "kind": source.kind,
         "streamnorm": __version__,
         "decoder": source.decoder,
         "channel_axis": plan.channel_axis,
@@ -64,7 +66,7 @@ def identity_of(source: Source, plan: Plan, choice: Choice, on_error: str) -> Id
 def _plain(value: Any) -> str:
     if callable(value):
         return name_of(value)
-    text = repr(value if isinstance(value, str | int | None) else list(value))
+    text = repr(list(value) if isinstance(value, list | tuple) else value)
     return text if len(text) < 200 else f"sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -177,7 +179,10 @@ class Checkpoint(Clock):
         return identity, state
 
     def _refuse_changes(self, identity: Identity) -> None:
-        old, new = identity["how"], self._known["how"]
+        old, new = dict(identity["how"]), self._known["how"]
+        if old.get("on_error") == repr("raise"):
+            # Nothing was skipped yet: whoever met a bad file may go on without it.
+            old["on_error"] = new["on_error"]
         found = [f"{k} was {old.get(k)}, is {v}" for k, v in new.items() if old.get(k) != v]
         found += _changes(identity["inputs"], self._known["inputs"])
         if found:
@@ -205,10 +210,5 @@ def _changes(old: Sequence[Sequence[Any]], new: Sequence[Sequence[Any]]) -> list
             if before.get(name, size) != size
         ],
     }
-    said = [f"{len(n):,} {what}: {_few(n)}" for what, names in found.items() if (n := names())]
+    said = [f"{len(n):,} {what}: {listed(n)}" for what, names in found.items() if (n := names())]
     return said or ["the order of its inputs has changed"]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -11,7 +11,7 @@ from streamnorm import threads
 from streamnorm.checkpoint import Checkpoint, Clock, identity_of
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
-from streamnorm.labels import Label
+from streamnorm.labels import Label, labels_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.moments import Moments
@@ -136,8 +136,8 @@ def compute(
         A file in which to keep how far the pass is, about every 5 s. Killed at any moment, the
         same call goes on where it was; every item counts once, and the result has the bits of an
         undisturbed pass. When it is done the file holds the result, and the same call gives it
-        again, until you remove the file. Of a transform only the name is compared, of files names
-        and sizes.
+        again, until you remove the file. Of a transform or another callable only its name is
+        compared, of files names and sizes, of arrays and data sets their shapes and lengths.
     label : Label or str, optional
         Which part of which data this is, such as "train#part-007": see `Label` and `merge`.
 
@@ -177,10 +177,10 @@ def compute(
         msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
         raise TypeError(msg)
     choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
-    named = Label.parse(label) if isinstance(label, str) else label
     opened = open_source(source, channel_axis, choice)
     plan = Plan(channel_axis, nan_policy, exact, transform)
     fold = Fold(opened, on_error == "skip", stack_for(exact))
+    named = None if label is None else _with_digest(label, opened)
     kept = Clock()
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, identity_of(opened, plan, choice, on_error))
@@ -194,10 +194,11 @@ def compute(
             bar.advance(outcome.size)
     kept.finish(fold)
     value = fold.finish(plan, kept.seconds, kept.finished)
-    return value if named is None else value.with_meta(labels=(_with_digest(named, opened),))
+    return value if named is None else value.with_meta(labels=(named,))
 
 
-def _with_digest(label: Label, source: Source) -> Label:
+def _with_digest(given: Label | str, source: Source) -> Label:
+    (label,) = labels_of(given)
     if label.digest or source.inputs is None:
         return label
     inputs = json.dumps(source.inputs()).encode()

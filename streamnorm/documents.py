@@ -18,7 +18,16 @@ from streamnorm.rationals import known
 
 __all__ = ["KINDS", "from_document", "to_document"]
 
-_ENVELOPE = ("format", "version", "kind", "channels", "channel_shape", "names", "labels")
+_ENVELOPE = (
+    "format",
+    "version",
+    "kind",
+    "channels",
+    "channel_shape",
+    "names",
+    "labels",
+    "unlabelled",
+)
 _BEHIND = ("provenance", "checksum")
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _POWER = re.compile(r"(-?[1-9][0-9]*)\*2\^(-?[0-9]+)")
@@ -36,6 +45,7 @@ def to_document(value: Moments | ExactMoments) -> dict[str, Any]:
         "channel_shape": None if meta.channel_shape is None else list(meta.channel_shape),
         "names": None if meta.names is None else list(meta.names),
         **({"labels": [label.to_json() for label in meta.labels]} if meta.labels else {}),
+        **({"unlabelled": True} if meta.unlabelled else {}),
         **(_exact_fields(value) if isinstance(value, ExactMoments) else _fields(value)),
         "provenance": {
             "passes": [entry.to_json() for entry in meta.provenance.passes],
@@ -118,6 +128,7 @@ def _meta(document: Mapping[str, Any]) -> Meta:
             _text(provenance["digest"]),
         ),
         labels=tuple(Label.from_json(label) for label in document.get("labels", ())),
+        unlabelled=document.get("unlabelled", False) is True,
     )
 
 

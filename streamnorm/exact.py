@@ -279,10 +279,10 @@ class ExactMoments(Value):
         if other.channels != self.channels:
             msg = f"cannot subtract {other.channels} channels from {self.channels}"
             raise ValueError(msg)
-        meta = replace(
-            replace(self._meta, labels=()) + _taken_out(other._meta),
-            labels=cut(self._meta.labels, other._meta.labels) if self._meta.labels else (),
-        )
+        mine, theirs = self._meta.labels, other._meta.labels
+        # Without something that has no name nobody knows what is left.
+        labels = cut(mine, theirs) if mine and (theirs or not other.count.any()) else ()
+        meta = replace(replace(self._meta, labels=()) + _taken_out(other._meta), labels=labels)
         return self.of_rows(subtracted(self._rows, other._rows), meta)
 
     def _with(self, meta: Meta) -> Self:

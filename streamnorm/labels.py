@@ -8,7 +8,8 @@ from typing import Any
 
 __all__ = ["Label", "cut", "labels_of", "listed", "missing", "united"]
 
-_TEXT = re.compile(r"(?P<source>.+?)(?:#(?P<shard>[^#]+?))?(?:\[(?P<start>\d+):(?P<stop>\d+)\])?")
+_TEXT = re.compile(r"([^#\[\]]+)(?:#([^#\[\]]+))?(?:\[(\d*):(\d*)\])?")
+_RESERVED = re.compile(r"[#\[\]]")
 _SHOWN = 10
 _ENDLESS = 1 << 63
 
@@ -50,9 +51,15 @@ class Label:
         if not all(isinstance(text, str) for text in texts) or not self.source:
             msg = f"a label needs a source, and shard and digest as text, got {texts}"
             raise ValueError(msg)
+        if _RESERVED.search(self.source + self.shard):
+            msg = f"source and shard of a label must not contain #, [ or ], got {texts[:2]}"
+            raise ValueError(msg)
         if not 0 <= index(self.start) < index(self.stop) <= _ENDLESS:
             msg = f"a label's range must be 0 <= start < stop, got {self.start} and {self.stop}"
             raise ValueError(msg)
+        # Of NumPy's integers, which are no JSON.
+        object.__setattr__(self, "start", index(self.start))
+        object.__setattr__(self, "stop", index(self.stop))
 
     @classmethod
     def parse(cls, text: str) -> "Label":
@@ -68,7 +75,7 @@ class Label:
             msg = f"expected a label such as 'train', 'train#7' or 'train#7[0:1000]', got {text!r}"
             raise ValueError(msg)
         source, shard, start, stop = found.groups()
-        return cls(source, shard or "", int(start or 0), _ENDLESS if stop is None else int(stop))
+        return cls(source, shard or "", int(start or 0), int(stop or _ENDLESS))
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Label":
@@ -206,7 +213,7 @@ def cut(labels: Sequence[Label], removed: Sequence[Label]) -> tuple[Label, ...]:
     return tuple(missing(removed, labels))
 
 
-def listed(labels: Sequence[Label]) -> str:
-    """Name the first labels, and the number of the others, for a message."""
-    more = f" and {len(labels) - _SHOWN:,} more" if len(labels) > _SHOWN else ""
-    return ", ".join(map(str, labels[:_SHOWN])) + more
+def listed(things: Sequence[object]) -> str:
+    """Name the first of several, and the number of the others, for a message."""
+    more = f" and {len(things) - _SHOWN:,} more" if len(things) > _SHOWN else ""
+    return ", ".join(map(str, things[:_SHOWN])) + more

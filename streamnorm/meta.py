@@ -177,12 +177,15 @@ class Meta:
         Where the numbers came from.
     labels : tuple of Label
         Which parts of which data these are; to merge data that are named twice is an error.
+    unlabelled : bool
+        Whether data without a label are among those with one.
     """
 
     names: tuple[str, ...] | None = None
     channel_shape: tuple[int, ...] | None = None
     provenance: Provenance = Provenance()
     labels: tuple[Label, ...] = ()
+    unlabelled: bool = False
 
     @property
     def report(self) -> Report:
@@ -204,10 +207,11 @@ class Meta:
         ValueError
             If names or shapes differ, or labels overlap.
         """
-        total = NO_META
+        total, unlabelled = NO_META, False
         labels: list[Label] = []
         for meta in metas:
             labels += meta.labels
+            unlabelled |= meta.unlabelled
             if total is NO_META:
                 total = meta
             elif meta is not NO_META:
@@ -216,7 +220,8 @@ class Meta:
                     _agreed("channel shapes", total.channel_shape, meta.channel_shape),
                     total.provenance + meta.provenance,
                 )
-        return replace(total, labels=united(labels)) if labels else total
+        named = united(labels)
+        return replace(total, labels=named, unlabelled=unlabelled) if named else total
 
     def with_pass(self, entry: Pass) -> "Meta":
         """Return this with one more pass behind it."""

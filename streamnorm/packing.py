@@ -12,7 +12,7 @@ from streamnorm.exact import ExactMoments
 from streamnorm.fields import checked_meta
 from streamnorm.labels import Label
 from streamnorm.limbs import NARROW, WIDE
-from streamnorm.meta import NO_META, Meta, Report
+from streamnorm.meta import NO_META, Meta, Provenance, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
 from streamnorm.partial import PARTIAL
@@ -136,7 +136,7 @@ def _named(meta: Meta) -> bytes:
     labels = [label.to_json() for label in meta.labels]
     if meta.names is None and meta.channel_shape is None and not labels:
         return b""
-    return json.dumps([meta.names, meta.channel_shape, labels]).encode()
+    return json.dumps([meta.names, meta.channel_shape, labels, meta.unlabelled]).encode()
 
 
 def pack(value: Value | None, form: Header) -> bytes:
@@ -156,10 +156,9 @@ def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
     named = data[end:].rstrip(b"\0")
     meta = NO_META
     if named:
-        names, shape, labels = json.loads(named)
-        meta = checked_meta(
-            Meta(names, shape, labels=tuple(map(Label.from_json, labels))), form.channels
-        )
+        names, shape, labels, unlabelled = json.loads(named)
+        given = Meta(names, shape, Provenance(), tuple(map(Label.from_json, labels)), unlabelled)
+        meta = checked_meta(given, form.channels)
     return Moments.of_partial(rows, meta) if form.kind == 1 else ExactMoments.of_rows(rows, meta)
 
 

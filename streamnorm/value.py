@@ -110,6 +110,8 @@ class Value(ABC):
 
     def with_meta(self, **changes: Any) -> Self:
         """Return the same numbers with fields of `meta` replaced, for example ``names``."""
+        if "labels" in changes:
+            changes.setdefault("unlabelled", False)
         return self._with(checked_meta(replace(self._meta, **changes), self.channels))
 
     @abstractmethod
@@ -188,11 +190,11 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
     >>> sn.merge(sn.measure([[float(x)]]) for x in range(5)).mean.tolist()
     [2.0]
     """
-    listed = list(parts)
-    if not listed:
+    values = list(parts)
+    if not values:
         msg = "nothing to merge: expected at least one part; start from Moments.empty"
         raise ValueError(msg)
-    for at, part in enumerate(listed):
+    for at, part in enumerate(values):
         if not isinstance(part, Value):
             what = type(part).__name__
             msg = (
@@ -200,22 +202,28 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
                 f"accumulator's .moments"
             )
             raise TypeError(msg)
-        _of_type(listed[0], part)
-        if part.channels != listed[0].channels:
+        _of_type(values[0], part)
+        if part.channels != values[0].channels:
             msg = (
-                f"part {at} has {part.channels} channels but part 0 has {listed[0].channels}; "
+                f"part {at} has {part.channels} channels but part 0 has {values[0].channels}; "
                 f"only moments of the same channels can be merged"
             )
             raise ValueError(msg)
-    meta = Meta.joined(part.meta for part in listed)
-    if expect is not None:
-        _check_complete(listed, meta, labels_of(expect))
-    return type(listed[0])._merged(listed, meta)  # noqa: SLF001
+    meta = Meta.joined(part.meta for part in values)
+    if meta.labels or expect is not None:
+        nameless = [part.meta.unlabelled or _unlabelled(part) for part in values]
+        meta = replace(meta, unlabelled=bool(meta.labels) and any(nameless))
+        if expect is not None:
+            _check_complete(sum(nameless), meta, labels_of(expect))
+    return type(values[0])._merged(values, meta)  # noqa: SLF001
 
 
-def _check_complete(parts: Sequence[Value], meta: Meta, expected: Sequence[Label]) -> None:
-    nameless = sum(not part.meta.labels and bool(part.count.any()) for part in parts)
-    found = [f"{nameless:,} part(s) without a label"] if nameless else []
+def _unlabelled(value: Value) -> bool:
+    return not value.meta.labels and bool(value.count.any() or value.omitted.any())
+
+
+def _check_complete(nameless: int, meta: Meta, expected: Sequence[Label]) -> None:
+    found = [f"{nameless:,} part(s) with data without a label"] if nameless else []
     if lost := missing(meta.labels, expected):
         found.append(f"{len(lost):,} missing: {listed(lost)}")
     if alien := missing(expected, meta.labels):

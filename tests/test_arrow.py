@@ -35,6 +35,7 @@ NAN = pytest.approx(np.nan, nan_ok=True)
         ([[1, 2], None], pa.list_(pa.float32(), 2), [[1, 2], [NAN, NAN]]),
         ([[[1], [2]], [[3], [4]]], pa.list_(pa.list_(pa.int8())), [[[1], [2]], [[3], [4]]]),
         ([[], []], pa.list_(pa.int8()), [[], []]),
+        ([None, None], pa.list_(pa.int8(), 1), [[NAN], [NAN]]),
     ],
 )
 def test_numbers_lists_and_nulls(values, kind, expected):
@@ -84,6 +85,16 @@ def test_what_holds_no_numbers_is_refused(values):
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="lists are of 1 to 2 numbers; a channel is a place"):
         list(batches_of(pa.array([[1], [1, 2]])))
+
+
+def test_lists_of_a_chunk_that_are_all_null_are_as_long_as_the_others():
+    column = pa.chunked_array([[None], [[1, 2]]], pa.list_(pa.int8()))
+    masks = [mask for _, mask in batches_of(column)]
+    assert masks[0].tolist() == [[False, False]]
+
+
+def test_nothing_of_no_type_is_nothing():
+    assert list(batches_of(pa.array([], pa.null()))) == []
 
 
 def test_lists_that_are_all_null_are_refused():

@@ -186,6 +186,44 @@ def test_a_finished_checkpoint_gives_the_same_file_again_and_says_so(shards, tmp
     assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
 
 
+def test_whoever_meets_a_bad_file_may_go_on_without_it(tmp_path):
+    folder = folder_of_images(tmp_path)
+    (folder / "3.png").write_bytes(b"no image")
+    options = {"checkpoint": tmp_path / "c", "mode": "RGB", "workers": 1}
+    with pytest.raises(ValueError, match="or leave such files out with on_error='skip'"):
+        sn.compute(folder, **options)
+    with pytest.warns(StreamnormWarning, match="1 item"):
+        value = sn.compute(folder, on_error="skip", **options)
+    assert (value.meta.report.read, value.meta.report.skipped) == (5, 1)
+
+
+def test_a_folder_of_other_files_with_the_same_names_and_sizes_is_another(tmp_path):
+    images = pytest.importorskip("PIL.Image")
+    for folder, grey in (("a", 0), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        for k in range(3):
+            pixels = np.full((4, 4), grey, np.uint8)
+            images.fromarray(pixels).save(tmp_path / folder / f"{k}.bmp")
+    with pytest.raises(StoppedError):
+        sn.compute(tmp_path / "a", transform=StopsAt(2), checkpoint=tmp_path / "c", workers=1)
+    with pytest.raises(ValueError, match=r"source was '.*a', is '.*b'"):
+        sn.compute(tmp_path / "b", transform=StopsAt(9), checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize("changed", [{"batch_size": 20}, {"batch_size": None}, {"drop_last": True}])
+def test_a_loader_of_other_batches_is_another(tmp_path, changed):
+    options = {"channel_axis": None, "workers": 1, "checkpoint": tmp_path / "c"}
+    with pytest.raises(StoppedError):
+        sn.compute(loader(tmp_path), transform=StopsAt(2), **options)
+    with pytest.raises(ValueError, match="is of another pass"):
+        sn.compute(loader(tmp_path, **changed), transform=StopsAt(99), **options)
+
+
+def test_numbers_of_numpy_name_an_axis_as_others_do(tmp_path):
+    batch = [np.ones((4, 2))]
+    sn.compute(batch, channel_axis=np.int64(1), checkpoint=tmp_path / "c")
+
+
 def generator():
     yield from batches(None)
 
@@ -202,7 +240,9 @@ def test_streams_are_refused_at_once(make, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "replacement", "own sampler", "iterable"])
+@pytest.mark.parametrize(
+    "kind", ["shuffled", "replacement", "own sampler", "iterable", "own batches", "any order"]
+)
 def test_loaders_that_would_give_other_batches_are_refused_at_once(kind, tmp_path):
     torch = pytest.importorskip("torch")
     data = torch.utils.data
@@ -213,7 +253,14 @@ def test_loaders_that_would_give_other_batches_are_refused_at_once(kind, tmp_pat
             yield from table
 
     own = {"batch_sampler": data.BatchSampler(data.RandomSampler(table), 2, drop_last=False)}
+
+    class Scaled(data.DataLoader):
+        def __iter__(self):
+            return (batch / 255 for batch in super().__iter__())
+
     made = {
+        "own batches": lambda: Scaled(table),
+        "any order": lambda: data.DataLoader(table, num_workers=1, in_order=False),
         "shuffled": lambda: data.DataLoader(table, shuffle=True),
         "replacement": lambda: data.DataLoader(
             table, sampler=data.WeightedRandomSampler([1.0] * 8, 8)
@@ -261,7 +308,6 @@ def test_files_of_another_size_are_listed(shards, tmp_path):
         ({"exact": True}, "exact was False, is True"),
         ({"nan_policy": "omit"}, "nan_policy was 'propagate', is 'omit'"),
         ({"channel_axis": 1}, "channel_axis was 'auto', is 1"),
-        ({"on_error": "skip"}, "on_error was 'raise', is 'skip'"),
     ],
 )
 def test_another_way_to_measure_is_refused(shards, tmp_path, options, message):

@@ -120,6 +120,7 @@ def frame():
             "a": [1.0, 2.0, np.nan, 4.0],
             "b": [1, 2, 3, 5],
             "word": list("wxyz"),
+            "since": pd.to_timedelta([1, 2, 3, 4], "s"),
             "whole": pd.array([1, None, 3, 4], dtype="Int64"),
             "list": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]],
         }
@@ -127,7 +128,9 @@ def frame():
 
 
 def test_a_frame_gives_every_numeric_column_and_names_the_others(frame):
-    with pytest.warns(StreamnormWarning, match="hold no numbers: 'word', 'list'") as warned:
+    with pytest.warns(
+        StreamnormWarning, match="hold no numbers: 'word', 'since', 'list'"
+    ) as warned:
         found = compute(dd.from_pandas(frame, npartitions=3))
     assert warned[0].filename == __file__
     assert list(found) == ["a", "b", "whole"]
@@ -254,6 +257,9 @@ def test_workers_without_streamnorm_are_named(tmp_path):
         (list, {}, TypeError, "expected a Dask array"),
         (lambda: da.ones((4, 2)), {"columns": "a"}, ValueError, "columns= does not apply"),
         (lambda: da.ones((4, 2)), {"channel_axis": 5}, ValueError, "channel_axis 5 does not exist"),
+        (lambda: [da.ones((4, 2))], {}, TypeError, "expected a Dask array"),
+        (lambda: da.ones((0, 2)), {}, ValueError, "is empty, there is nothing to measure"),
+        (lambda: da.ones((4, 2)), {"channel_axis": "x"}, TypeError, "channel_axis must be an int"),
         (lambda: da.ones((4, 2)), {"nan_policy": "no"}, ValueError, "nan_policy must be"),
         (lambda: da.ones(4), {}, ValueError, "which axis"),
         (

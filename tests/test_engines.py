@@ -96,12 +96,21 @@ class EngineError(Exception):
         ("task 3 failed\nValueError: too wide (in partition 3)\n", ValueError, "^too wide .in par"),
         ("x\nTypeError: no numbers", TypeError, "^no numbers$"),
         ("ModuleNotFoundError: No module named 'streamnorm'", ModuleNotFoundError, "or so"),
+        ("ValueError: inner\nOSError: the disk is gone", EngineError, "the disk is gone"),
         ("the scheduler is gone", EngineError, "the scheduler is gone"),
     ],
 )
 def test_errors_of_workers_become_what_they_were(said, error, message):
     with pytest.raises(error, match=message), plain_errors("or so"):
         raise EngineError(said)
+
+
+def test_an_error_that_takes_more_than_a_text_keeps_its_text():
+    def broken():
+        yield b"\xff".decode("utf-8")
+
+    with pytest.raises(ValueError, match=r"can't decode byte 0xff .* \(in partition 3\)"):
+        Partition(How(), "partition 3").add((batch, None) for batch in broken())
 
 
 def test_an_error_of_our_own_stays_as_it_is():

@@ -19,19 +19,30 @@ def part(label, value=1.0, exact=False):
 
 
 @pytest.mark.parametrize(
-    "text", ["train", "train#7", "data/train.tar#part 7", "train[0:10]", "s3://b/k#7[10:20]"]
+    "text",
+    ["train", "train#7", "data/train.tar#part 7", "train[0:10]", "s3://b/k#7[10:20]", "t[5:]"],
 )
 def test_a_label_reads_as_it_is_written(text):
     assert str(Label.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "  ", "train[5:5]", "train[7:3]"])
+def test_a_range_may_be_open():
+    assert Label.parse("train[:100]") == Label("train", stop=100)
+    assert Label.parse(str(Label("train", "7", 5))) == Label("train", "7", 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "  ", "train[5:5]", "train[7:3]", "train#", "#7", "a#b#c", "train[5]", "train[a:b]"],
+)
 def test_text_that_is_no_label_is_refused(text):
     with pytest.raises(ValueError, match=r"label"):
         Label.parse(text)
 
 
-@pytest.mark.parametrize("fields", [("",), (3,), ("a", 3), ("a", "b", -1), ("a", "b", 0, 1 << 64)])
+@pytest.mark.parametrize(
+    "fields", [("",), (3,), ("a", 3), ("a#",), ("a", "b", -1), ("a", "b", 0, 1 << 64)]
+)
 def test_fields_that_are_no_label_are_refused(fields):
     with pytest.raises(ValueError, match="label"):
         Label(*fields)
@@ -71,9 +82,20 @@ def test_labels_of_other_data_are_all_kept_and_ranges_that_adjoin_become_one():
     assert (total.count == 4).all()
 
 
-def test_empty_and_unlabelled_parts_merge_with_labelled_ones():
-    total = sn.Moments.empty(2) + part("a") + sn.measure([[1.0, 2.0]])
+def test_numbers_of_numpy_are_saved_like_others(tmp_path):
+    sn.save(part(Label("t", start=np.int64(3), stop=np.int64(5))), tmp_path / "v.json")
+    assert str(sn.load(tmp_path / "v.json").meta.labels[0]) == "t[3:5]"
+
+
+def test_empty_parts_change_nothing_and_unlabelled_ones_are_remembered(tmp_path):
+    assert not (sn.Moments.empty(2) + part("a")).meta.unlabelled
+    total = part("a") + sn.measure([[1.0, 2.0]])
     assert list(map(str, total.meta.labels)) == ["a"]
+    sn.save(total, tmp_path / "t.json")
+    for value in (total, sn.load(tmp_path / "t.json"), packing.from_bytes(packing.to_bytes(total))):
+        with pytest.raises(ValueError, match=r"1 part\(s\) with data without a label"):
+            sn.merge([value, part("b")], expect=["a", "b"])
+    assert sn.merge([total.with_meta(labels=["a"]), part("b")], expect=["a", "b"]).count[0] == 3
 
 
 def spans(draw_from):
@@ -110,7 +132,7 @@ def test_a_merge_of_all_parts_expected_is_that_without_expecting():
     [
         (["train#0"], "2 missing: train#1, train#2$"),
         (["train#0", "train#1", "train#2", "train#9"], "1 not expected: train#9$"),
-        ([(), "train#0", "train#1", "train#2"], r"1 part\(s\) without a label$"),
+        ([(), "train#0", "train#1", "train#2"], r"1 part\(s\) with data without a label$"),
     ],
 )
 def test_parts_other_than_expected_are_named(labels, message):
@@ -128,6 +150,12 @@ def test_a_part_that_is_subtracted_takes_its_label_along():
     rest = total - part("t#1", exact=True)
     assert rest == part("t#2", 5.0, exact=True)
     assert list(map(str, rest.meta.labels)) == ["t#2"]
+
+
+def test_what_is_left_without_data_that_have_no_name_has_none():
+    total = part("t", exact=True) + sn.measure([[7.0, 7.0]], exact=True)
+    assert (total - sn.measure([[7.0, 7.0]], exact=True)).meta.labels == ()
+    assert (total - sn.ExactMoments.empty(2)).meta.labels == total.meta.labels
 
 
 @pytest.mark.parametrize(
@@ -194,3 +222,20 @@ def test_the_command_line_labels_merges_and_reports_gaps(tmp_path, streamnorm_co
     assert "1 missing: t#2" in some.stderr
     assert not (tmp_path / "all.json").exists()
     assert "labelled t#0" in streamnorm_command("show", parts[0]).stdout
+
+
+@pytest.mark.parametrize("label", [7, "train#", ["a", "b"]])
+def test_a_wrong_label_is_refused_before_anything_is_read(label):
+    with pytest.raises((TypeError, ValueError)):
+        sn.compute([np.ones((2, 2))], label=label, transform=lambda b: pytest.fail("read"))
+
+
+def test_the_file_of_a_label_that_is_gone_is_no_error_where_it_is_skipped(tmp_path):
+    images = pytest.importorskip("PIL.Image")
+    images.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.warns(sn.StreamnormWarning, match="1 item"):
+        value = sn.compute(
+            tmp_path, on_error="skip", mode="L", label="t", checkpoint=tmp_path / "c"
+        )
+    assert value.meta.report.skipped == 1

@@ -79,4 +79,5 @@ def run(arguments: argparse.Namespace) -> None:
         save(moments, arguments.output)
     if arguments.checkpoint:
         # Not before the result is safe: killed in between, the same command writes it again.
+        sys.stdout.flush()
         os.remove(arguments.checkpoint)

@@ -16,7 +16,7 @@ from streamnorm.meta import Provenance
 __all__ = ["chosen_columns", "finished", "plain_errors", "required"]
 
 _ERRORS = {"TypeError": TypeError, "ValueError": ValueError}
-_OF_WORKERS = re.compile(r"^.*?\b(TypeError|ValueError): (.*)$", re.MULTILINE)
+_RAISED = re.compile(r"^(?:.*\s)?(\w+(?:Error|Exception)): (.*)$", re.MULTILINE)
 
 
 def required(module: str, extra: str) -> Any:
@@ -89,7 +89,7 @@ def finished(
     """
     done = {}
     for column, value in values.items():
-        if value is None:
+        if value is None or not (value.count.any() or value.omitted.any()):
             msg = f"{names[column]} is empty, there is nothing to measure"
             raise ValueError(msg)
         entry = replace(value.meta.provenance.passes[0], source=names[column], kind=kind)
@@ -121,10 +121,10 @@ def plain_errors(remedy: str) -> Iterator[None]:
         if "No module named 'streamnorm" in said:
             msg = f"the workers have no streamnorm: install it where they run, {remedy}"
             raise ModuleNotFoundError(msg) from error
-        found = _OF_WORKERS.findall(said)
-        if not found or type(error) in _ERRORS.values():
+        found = _RAISED.findall(said)
+        kind, text = found[-1] if found else ("", "")
+        if kind not in _ERRORS or type(error) in _ERRORS.values():
             raise
-        kind, text = found[-1]
         raise _ERRORS[kind](text) from error
 
 

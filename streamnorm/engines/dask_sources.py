@@ -97,7 +97,8 @@ def _parts(given: Any, how: How, name: str) -> Source:
     """Each Delayed is an array, each partition of a bag several."""
     several = isinstance(given, list | tuple)
     collections = list(given) if several else [given]
-    if not collections or not all(map(dask.is_dask_collection, collections)):
+    bag = hasattr(type(given), "to_delayed") and dask.is_dask_collection(given)
+    if not collections or not (bag or all(isinstance(part, Delayed) for part in collections)):
         msg = (
             f"cannot read a {name}; expected a Dask array, data frame or bag, a Delayed or a list "
             f"of them, or an xarray object; what is no Dask collection, streamnorm.compute reads"
@@ -105,7 +106,7 @@ def _parts(given: Any, how: How, name: str) -> Source:
         raise TypeError(msg)
     collections = list(dask.optimize(*collections))
     keys = [key for part in collections for key in part.__dask_keys__()]
-    measure = _measured if isinstance(collections[0], Delayed) else _measured_all
+    measure = _measured_all if bag else _measured
     tasks = [(measure, key, how, f"partition {at}") for at, key in enumerate(keys)]
     return Source(name, collections, [tasks])
 
@@ -121,7 +122,7 @@ def _measured_all(batches: Iterable[Any], how: How, name: str) -> Value | None:
 def _frame(frame: Any, columns: Any, how: How, name: str) -> dict[str, Source]:
     if not hasattr(type(frame), "select_dtypes"):
         return {ONE: _column(frame, _measured_series, how, name)}
-    numeric = list(frame.select_dtypes(include=["number", "bool"]).columns)
+    numeric = [name for name, dtype in frame.dtypes.items() if dtype.kind in "biuf"]
     chosen = chosen_columns(columns, list(frame.columns), numeric, name)
     read = frame[chosen]
     return {

@@ -52,7 +52,12 @@ class How(NamedTuple):
     def axis(self, shape: Sequence[int]) -> ChannelAxis:
         """Return the channel axis of a batch."""
         named = self.channel_axis
-        return auto_axis(tuple(shape)) if isinstance(named, str) else named
+        if not isinstance(named, str):
+            return named
+        if named != "auto":
+            msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {named!r}"
+            raise TypeError(msg)
+        return auto_axis(tuple(shape))
 
 
 class Partition:
@@ -92,7 +97,8 @@ class Partition:
         if self._accumulator is None:
             return None
         value: Value = self._accumulator.moments
-        return _with_pass(value, self._name, [value.meta.provenance.passes[0].dtype], 1)
+        rows = bool(value.count.any() or value.omitted.any())
+        return _with_pass(value, self._name, [value.meta.provenance.passes[0].dtype], int(rows))
 
     def _begin(self, shape: Sequence[int]) -> None:
         self._accumulator = Accumulator(
@@ -166,8 +172,10 @@ def _named_error(name: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
+        # Some kinds of these take more than a text.
+        kind = TypeError if isinstance(error, TypeError) else ValueError
         msg = f"{error} (in {name})"
-        raise type(error)(msg) from error
+        raise kind(msg) from error
 
 
 def _as_one(value: Value, name: str, parts: Sequence[Value]) -> Value:

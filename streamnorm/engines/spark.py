@@ -84,6 +84,9 @@ def compute(
         selected = df.select(*(_plain(n, kinds[n], f"c{i}") for i, n in enumerate(chosen)))
         rows = selected.mapInArrow(work, "partition long, state binary").collect()
     found = {row.partition: pickle.loads(row.state) for row in rows}  # noqa: S301 - our own
+    if len(found) != len(rows):
+        msg = f"Spark gave {len(rows)} results of {len(found)} partitions; nothing was merged"
+        raise RuntimeError(msg)
     values = {
         column: merged([renamed(found[at][n], f"partition {at}") for at in sorted(found)])
         for n, column in enumerate(chosen)

@@ -42,7 +42,8 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
     values = DEVICE_ITEM_VALUES if on_device(array) else ITEM_VALUES
     items = _slices(array, shape, axis, choice, values)
     total = _slice_count(shape, axis, choice, values)
-    inputs = partial(_as_input, describe(array), array)
+    # Items of another size, as on another device, would not go on where these were.
+    inputs = partial(_as_input, f"{describe(array)}, in items of {values:,} values", array)
     return Source(describe(array), "array", items, total, auto_axis, inputs=inputs)
 
 

@@ -186,5 +186,12 @@ def describe(array: Any) -> str:
 
 
 def sizes_of(files: Iterable[str], root: str = "") -> list[tuple[str, int]]:
-    """Return names and sizes of files, in their order."""
-    return [(file, os.stat(os.path.join(root, file)).st_size) for file in files]
+    """Return names and sizes of files, in their order; -1 for one that cannot be read."""
+    return [(file, _size_of(os.path.join(root, file))) for file in files]
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1

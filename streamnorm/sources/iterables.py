@@ -66,7 +66,12 @@ def from_loader(loader: Any, choice: Choice) -> Source:
 
 
 def _samples(loader: Any) -> list[tuple[str, int]]:
-    return [("samples", len(loader.dataset)), ("samples of a batch", loader.batch_size or 1)]
+    each = getattr(loader.batch_sampler, "batch_size", None) or 0
+    return [
+        ("samples", len(loader.dataset)),
+        ("samples of a batch", each),
+        ("batches", len(loader)),
+    ]
 
 
 def _why_once(loader: Any) -> str:
@@ -74,6 +79,10 @@ def _why_once(loader: Any) -> str:
     if _iterable_dataset(loader):
         return f"a {type_name(loader.dataset)} cannot be read from its middle on"
     data = sys.modules["torch.utils.data"]
+    if type(loader).__iter__ is not data.DataLoader.__iter__:
+        return f"a {type_name(loader)} makes its batches itself; pass a plain DataLoader"
+    if loader.num_workers and not getattr(loader, "in_order", True):
+        return "a loader with in_order=False gives batches as they are ready; pass in_order=True"
     batches = loader.batch_sampler
     chooses = loader.sampler if batches is None else getattr(batches, "sampler", batches)
     if type(chooses) is data.SequentialSampler and type(batches) in (data.BatchSampler, type(None)):
