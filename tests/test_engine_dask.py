@@ -260,6 +260,7 @@ def test_workers_without_streamnorm_are_named(tmp_path):
         (lambda: [da.ones((4, 2))], {}, TypeError, "expected a Dask array"),
         (lambda: da.ones((0, 2)), {}, ValueError, "is empty, there is nothing to measure"),
         (lambda: da.ones((4, 2)), {"channel_axis": "x"}, TypeError, "channel_axis must be an int"),
+        (lambda: da.ones((4, 2)), {"split_every": 1}, ValueError, "must be at least 2, got 1"),
         (lambda: da.ones((4, 2)), {"nan_policy": "no"}, ValueError, "nan_policy must be"),
         (lambda: da.ones(4), {}, ValueError, "which axis"),
         (

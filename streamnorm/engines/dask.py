@@ -66,8 +66,8 @@ def compute(
     TypeError
         If it is no collection, or holds no numbers.
     ValueError
-        If there are no rows at all, a column is not there, or channels differ between partitions,
-        which are named.
+        If there are no rows at all, a column is not there, channels differ between partitions,
+        which are named, or `split_every` is below 2.
     ModuleNotFoundError
         If the workers have no streamnorm.
 
@@ -78,6 +78,9 @@ def compute(
     >>> compute(da.arange(12, chunks=5).reshape(6, 2))
     Moments(C=2, n=6, mean=[5 6], std=[3.416 3.416])
     """
+    if split_every < 2:
+        msg = f"split_every must be at least 2, got {split_every}"
+        raise ValueError(msg)
     how = How(channel_axis, exact, nan_policy).checked()
     sources = sources_of(collection, columns, how)
     names = {name: source.name for name, source in sources.items()}
