@@ -137,7 +137,7 @@ def test_what_an_interruption_leaves_is_not_counted_twice(monkeypatch, merges):
 
 @given(st.integers(0, 70))
 def test_memory_is_logarithmic_in_the_number_of_batches(batches):
-    entries = filled(batches)._stack._entries
+    entries = filled(batches)._stack.held
     assert len(entries) == batches.bit_count()
 
 
