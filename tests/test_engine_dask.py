@@ -1,8 +1,10 @@
 """Dask: a real cluster of processes, arrays of any chunking, frames, bags, and workers that die."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -234,6 +236,37 @@ def test_a_worker_killed_in_a_task_is_replaced_and_every_chunk_counts_once(clust
     assert set(cluster.run(os.getpid).values()) != before
     assert same_bits(rounded, compute(da.from_array(data, chunks=(2, 1000, 3)), channel_axis=-1))
     assert rounded.meta.report.read == 20
+
+
+DRIVER = """
+import sys, time
+import dask.array as da, distributed, numpy as np
+from streamnorm.engines.dask import compute
+
+def slow(block):
+    time.sleep(0.05)
+    return block
+
+if __name__ == "__main__":
+    with distributed.Client(sys.argv[1]):
+        rows = da.arange(40_000, chunks=1000).reshape(-1, 4).map_blocks(slow)
+        print("begun", flush=True)
+        value = compute(rows, exact=True)
+        print(value.digest(), value.meta.report.read)
+"""
+
+
+def test_a_driver_that_is_killed_and_started_again_counts_everything_once(cluster, tmp_path):
+    (tmp_path / "driver.py").write_text(DRIVER)
+    command = [sys.executable, str(tmp_path / "driver.py"), cluster.scheduler.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"begun\n"
+        time.sleep(0.5)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    expected = sn.measure(np.arange(40_000).reshape(-1, 4), exact=True).digest()
+    assert again.stdout.split() == ["begun", expected, "40"]
 
 
 def test_workers_without_streamnorm_are_named(tmp_path):
