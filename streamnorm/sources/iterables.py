@@ -12,14 +12,13 @@ from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_
 __all__ = ["from_iterable", "from_loader", "is_loader"]
 
 
-def from_iterable(batches: Iterable[Any], choice: Choice) -> Source:
-    """Read batches as they come."""
+def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
+    """Read batches as they come; `name` is that of what gives them."""
     choice.refuse("an iterable", "include", "exclude", "mode", "indices")
     total = len(batches) if isinstance(batches, Sized) else None
     items = _items(batches, choice)
-    name = type_name(batches)
     if not isinstance(batches, list | tuple):
-        once = f"a {name} cannot be read from its middle on; pass a list, or files"
+        once = f"what a {name} gives cannot be read from its middle on; pass a list, or files"
         return Source(name, "iterable", items, total, auto_axis, lasting=False, once=once)
     inputs = partial(_as_inputs, batches, choice)
     return Source(name, "iterable", items, total, auto_axis, inputs=inputs)

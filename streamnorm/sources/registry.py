@@ -51,13 +51,14 @@ def _open_iterable(
     source: Iterable[Any], channel_axis: ChannelAxis | str, choice: Choice
 ) -> Source:
     """Look at the first item: an iterator of paths, such as Path.glob gives, is a list of files."""
+    name = type_name(source)
     if isinstance(source, Iterator):
         for first in source:
             rest = itertools.chain([first], source)
             if isinstance(first, str | os.PathLike):
                 return open_source(sorted(map(os.fspath, rest)), channel_axis, choice)
-            return from_iterable(rest, choice)
-    return from_iterable(source, choice)
+            return from_iterable(rest, choice, name)
+    return from_iterable(source, choice, name)
 
 
 def _open_path(path: str, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
