@@ -26,7 +26,8 @@ def test_a_hundred_passes_were_killed_eighty_between_batches_and_ten_in_writing(
 def test_they_went_on_where_they_were(found):
     _, killed = found
     assert sum(kill.resumed > 0 for kill in killed) >= 80
-    assert all(kill.resumed <= kill.batch for kill in killed if kill.when == "spread")
+    # A checkpoint may be written, and the process killed, before the batch is in the log.
+    assert all(kill.resumed <= kill.batch + 1 for kill in killed if kill.when == "spread")
 
 
 def test_no_batch_was_lost_or_counted_twice(found):
