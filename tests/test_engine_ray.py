@@ -1,6 +1,7 @@
 """Ray: a real local cluster, data sets of every kind of column, refs, and workers that die."""
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import ray.data  # noqa: E402 - the same
 
 import streamnorm as sn  # noqa: E402 - last
 from streamnorm import StreamnormWarning  # noqa: E402 - the same
+from streamnorm.engines import answers, partitions  # noqa: E402 - the same
+from streamnorm.engines import ray as engine  # noqa: E402 - the same
 from streamnorm.engines.ray import compute  # noqa: E402 - the same
 
 RNG = np.random.default_rng(0)
@@ -78,6 +81,20 @@ def test_rounded_values_are_merged_in_the_order_of_blocks_and_the_data_set_is_as
     expected = sn.merge([sn.measure(piece) for piece in pieces])
     assert value.rows.tobytes() == expected.rows.tobytes()
     assert dataset.context.execution_options.preserve_order is False
+
+
+def test_what_a_task_gives_of_a_block_and_of_objects_are_values_of_them():
+    rows = RNG.normal(3, 1, (6, 2))
+    how = partitions.How(channel_axis=1)
+    found = engine._block(pa.table({"x": list(rows)}), ["x"], how)
+    assert pickle.loads(found["values"][0])["x"] == sn.measure(rows)
+    parts = [engine._object(part, how, "object") for part in (rows[:2], rows[2:])]
+    assert engine._merged(*parts) == sn.merge([sn.measure(rows[:2]), sn.measure(rows[2:])])
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra():
+    with pytest.raises(ImportError, match=r"needs nowhere .* pip install 'streamnorm\[ray\]'"):
+        answers.required("nowhere.to_be_found", "ray")
 
 
 def late(batch):
