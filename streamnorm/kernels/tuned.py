@@ -24,7 +24,7 @@ SHAPES = {
         },
     },
     "sum_integers": {
-        1: _INTEGERS | {RUNS: Shape(1024, 1024, 2)},
+        1: _INTEGERS | {RUNS: Shape(1024, 1024, 2, 128)},
         2: _INTEGERS,
         4: _INTEGERS,
     },
