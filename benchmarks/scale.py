@@ -128,7 +128,11 @@ def checkpoint_cost(files, channels, folder):
     fold = Fold(opened, skips=False, stack=Stack())
     for outcome in outcomes(opened, Plan(), 1):
         fold.add(outcome)
-    identity = {"how": {}, "inputs": [[f"train/{k // 1000}/{k:09}.jpg", k] for k in range(files)]}
+    identity = {
+        "how": {},
+        "looks": [],
+        "inputs": [[f"train/{k // 1000}/{k:09}.jpg", k] for k in range(files)],
+    }
     times = []
     for _ in range(3):
         kept = Checkpoint(folder / "c", identity)

@@ -1,6 +1,7 @@
 """Anything that holds numbers -> a NumPy array of the same memory, never a copy of the whole."""
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from streamnorm.dtypes import Precision, precision_of
 from streamnorm.tensors import check_dense, on_device, precision_of_tensor
 
-__all__ = ["Array", "as_array", "pick", "shape_of", "sliceable", "type_name"]
+__all__ = ["Array", "as_array", "name_of", "pick", "shape_of", "sliceable", "type_name"]
 
 Array = NDArray[Any]
 
@@ -147,3 +148,9 @@ def type_name(value: Any) -> str:
     kind = type(value)
     package = kind.__module__.partition(".")[0]
     return kind.__qualname__ if package == "builtins" else f"{package}.{kind.__qualname__}"
+
+
+def name_of(given: Callable[..., Any]) -> str:
+    """Name a callable for provenance, by its module and qualified name."""
+    named = given if hasattr(given, "__qualname__") else type(given)
+    return f"{named.__module__}.{named.__qualname__}"

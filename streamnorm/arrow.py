@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 
-__all__ = ["batches_of", "is_numeric", "is_scalar"]
+__all__ = ["batches_of", "is_numeric", "is_scalar", "is_unknown"]
 
 _SCALARS = ("bool", "int", "uint", "float", "double", "halffloat", "decimal")
 _LISTS = ("list<", "large_list<", "fixed_size_list<")
@@ -31,6 +31,13 @@ def is_scalar(kind: Any) -> bool:
     return not (str(kind).startswith(_LISTS) or hasattr(kind, "shape"))
 
 
+def is_unknown(column: Any) -> bool:
+    """Whether nothing is known of the rows of a column: all are null, and of no known length."""
+    kind = str(column.type)
+    variable = kind == "null" or kind.startswith(("list<", "large_list<"))
+    return variable and len(column) > 0 and bool(column.null_count == len(column))
+
+
 def batches_of(column: Any) -> Iterator[Batch]:
     """Yield the pieces of a column as they lie in memory, rows along axis 0.
 
@@ -38,7 +45,7 @@ def batches_of(column: Any) -> Iterator[Batch]:
     ----------
     column : pyarrow.Array or pyarrow.ChunkedArray
         Of numbers, of lists of numbers, or of tensors. Rows of tensors of different shapes come
-        one by one.
+        one by one. Nothing comes of one that `is_unknown`.
 
     Yields
     ------
@@ -50,11 +57,10 @@ def batches_of(column: Any) -> Iterator[Batch]:
     TypeError
         If it holds no numbers.
     ValueError
-        If its lists are not all of one length, or all null: then nobody knows their length.
+        If its lists are not all of one length, or inner ones are all null: then nobody knows their
+        length.
     """
     if str(column.type) == "null":
-        if len(column):
-            yield np.zeros(len(column)), np.zeros(len(column), bool)
         return
     if not is_numeric(column.type):
         msg = f"a column of type {column.type} holds no numbers"
@@ -126,10 +132,20 @@ def _with_null_rows(rows: Array, mask: Array | None, valid: Array | None) -> Bat
 def _tensors(chunk: Any) -> Iterator[Batch]:
     valid, there = _valid(chunk), chunk.drop_null()
     if hasattr(there, "to_numpy_ndarray"):
-        yield _with_null_rows(there.to_numpy_ndarray(), None, valid)
+        values = there.to_numpy_ndarray()
+        yield _with_null_rows(values, _valid_within(there, values), valid)
         return
     if valid is not None:
         msg = "a null among tensors of different shapes has no known size; leave it out"
         raise ValueError(msg)
     for row in there.to_numpy(zero_copy_only=False):
         yield np.asarray(row)[None], None
+
+
+def _valid_within(tensors: Any, values: Array) -> Array | None:
+    """Return which values of tensors are not null, in the order in which they come to NumPy."""
+    flat = _valid(tensors.storage.flatten())
+    if flat is None:
+        return None
+    steps = tuple(step // values.itemsize for step in values.strides)
+    return np.lib.stride_tricks.as_strided(flat, values.shape, steps)

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from streamnorm.arrays import name_of
 from streamnorm.errors import StateFileError, StreamnormWarning
-from streamnorm.folding import Fold, name_of
+from streamnorm.folding import Fold
 from streamnorm.labels import listed
 from streamnorm.origin import now
 from streamnorm.reading import Plan
-from streamnorm.sources.items import Choice, Source
+from streamnorm.sources.items import Choice, Inputs, Source
 from streamnorm.state import remove_temporaries, write_atomically
 from streamnorm.version import __version__
 
@@ -32,7 +33,9 @@ _VERSION = 1
 Identity = Mapping[str, Any]
 
 
-def identity_of(source: Source, plan: Plan, choice: Choice, on_error: str) -> Identity:
+def identity_of(
+    source: Source, inputs: Inputs | None, plan: Plan, choice: Choice, on_error: str
+) -> Identity:
     """Return, as JSON values, what must be the same for a pass to be gone on with.
 
     Raises
@@ -40,7 +43,7 @@ def identity_of(source: Source, plan: Plan, choice: Choice, on_error: str) -> Id
     ValueError
         If the source does not give the same items again.
     """
-    if source.once or source.inputs is None:
+    if source.once or inputs is None:
         msg = f"checkpoint= needs a source that can be read again in parts: {source.once}"
         raise ValueError(msg)
     how = {
@@ -59,14 +62,24 @@ def identity_of(source: Source, plan: Plan, choice: Choice, on_error: str) -> Id
         "indices": None if choice.indices is None else np.asarray(choice.indices).tolist(),
         "mode": choice.mode,
     }
-    inputs = [[name, size] for name, size in source.inputs()]
-    return {"how": {name: _plain(value) for name, value in how.items()}, "inputs": inputs}
+    how |= dict(inputs.ways)
+    return {
+        "how": {name: _plain(value) for name, value in how.items()},
+        "inputs": inputs.sizes,
+        "looks": inputs.looks,
+    }
 
 
 def _plain(value: Any) -> str:
     if callable(value):
         return name_of(value)
-    text = repr(list(value) if isinstance(value, list | tuple) else value)
+    if isinstance(value, list | tuple):
+        return _short(f"[{', '.join(map(_plain, value))}]")
+    # NumPy's integers are written in another way.
+    return _short(repr(value.item() if isinstance(value, np.generic) else value))
+
+
+def _short(text: str) -> str:
     return text if len(text) < 200 else f"sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
@@ -173,7 +186,7 @@ class Checkpoint(Clock):
         if not known or checksum != _checksum(lines):
             msg = (
                 f"{self._path} is no checkpoint that this streamnorm has written, or is damaged; "
-                f"name another file, or remove it to start anew"
+                f"name another file, or, if it is a checkpoint, remove it to start anew"
             )
             raise StateFileError(msg)
         return identity, state
@@ -185,6 +198,7 @@ class Checkpoint(Clock):
             old["on_error"] = new["on_error"]
         found = [f"{k} was {old.get(k)}, is {v}" for k, v in new.items() if old.get(k) != v]
         found += _changes(identity["inputs"], self._known["inputs"])
+        found = found or _other_contents(identity["looks"], self._known["looks"])
         if found:
             msg = (
                 f"{self._path} is of another pass, so it cannot be gone on with: "
@@ -212,3 +226,9 @@ def _changes(old: Sequence[Sequence[Any]], new: Sequence[Sequence[Any]]) -> list
     }
     said = [f"{len(n):,} {what}: {listed(n)}" for what, names in found.items() if (n := names())]
     return said or ["the order of its inputs has changed"]
+
+
+def _other_contents(old: Sequence[Sequence[str]], new: Sequence[Sequence[str]]) -> list[str]:
+    other = [name for (name, mine), (_, theirs) in zip(new, old, strict=True) if mine != theirs]
+    what = f"{len(other):,} of {len(new):,} files looked into have another content: {listed(other)}"
+    return [what] if other else []

@@ -16,7 +16,7 @@ from streamnorm.meta import NO_META, Meta, Report
 from streamnorm.moments import Moments
 from streamnorm.rationals import Rationals, known, nearest, nearest_root, rationals
 from streamnorm.sums import check_possible, put_extremes, rows_of, subtracted
-from streamnorm.value import Value
+from streamnorm.value import Value, nameless
 
 __all__ = ["ExactMoments"]
 
@@ -279,11 +279,17 @@ class ExactMoments(Value):
         if other.channels != self.channels:
             msg = f"cannot subtract {other.channels} channels from {self.channels}"
             raise ValueError(msg)
-        mine, theirs = self._meta.labels, other._meta.labels
-        # Without something that has no name nobody knows what is left.
-        labels = cut(mine, theirs) if mine and (theirs or not other.count.any()) else ()
-        meta = replace(replace(self._meta, labels=()) + _taken_out(other._meta), labels=labels)
+        meta = replace(self._meta, labels=(), unlabelled=False) + _taken_out(other._meta)
+        meta = replace(meta, **self._left(other))
         return self.of_rows(subtracted(self._rows, other._rows), meta)
+
+    def _left(self, other: Value) -> dict[str, Any]:
+        """Return what labels tell of what is left without another."""
+        mine, theirs = self._meta.labels, other.meta.labels
+        # Without something that has no name nobody knows what is left.
+        if not mine or nameless(other):
+            return {"labels": (), "unlabelled": False}
+        return {"labels": cut(mine, theirs), "unlabelled": self._meta.unlabelled}
 
     def _with(self, meta: Meta) -> Self:
         return self.of_rows(self._rows, meta)
@@ -335,4 +341,6 @@ def _taken_out(meta: Meta) -> Meta:
         replace(entry, kind=f"{_TAKEN}{entry.kind.removeprefix(_TAKEN)}", report=Report())
         for entry in meta.provenance.passes
     )
-    return replace(meta, labels=(), provenance=replace(meta.provenance, passes=passes))
+    return replace(
+        meta, labels=(), unlabelled=False, provenance=replace(meta.provenance, passes=passes)
+    )

@@ -3,11 +3,12 @@
 import warnings
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from streamnorm.arrays import name_of
 from streamnorm.errors import StreamnormWarning
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import Measured, meta_of
@@ -20,7 +21,7 @@ from streamnorm.reading import Outcome, Plan
 from streamnorm.sources.items import Source, Tally
 from streamnorm.stacks import Stack, Total
 
-__all__ = ["Fold", "name_of"]
+__all__ = ["Fold"]
 _FIRST = 64
 """First batches whose results are kept, to recognise workers that repeat each other."""
 
@@ -50,6 +51,10 @@ class Fold:
     skipped_items: list[tuple[str, str]] = field(default_factory=list)
     samples: int = 0
     first: list[bytes] = field(default_factory=list)
+    ignored: int = -1
+
+    def __post_init__(self) -> None:
+        self.ignored = self.source.ignored
 
     def add(self, outcome: Outcome) -> None:
         """Merge one outcome, or count it as skipped.
@@ -99,6 +104,8 @@ class Fold:
             "skipped_items": self.skipped_items,
             "samples": self.samples,
             "first": list(map(_text, self.first)),
+            # A checkpoint or an output among the files would be counted the next time.
+            "ignored": self.ignored,
         }
 
     def resume(self, plain: Mapping[str, Any]) -> None:
@@ -112,6 +119,24 @@ class Fold:
         self.skipped_items = [(name, reason) for name, reason in plain["skipped_items"]]
         self.samples = plain["samples"]
         self.first = list(map(b64decode, plain["first"]))
+        self.ignored = plain["ignored"]
+
+    def form(self) -> Form:
+        """Return what all items have in common.
+
+        Raises
+        ------
+        ValueError
+            If nothing was read.
+        """
+        if self.like is not None:
+            return self.like
+        why = ""
+        if self.skipped_items:
+            name, reason = self.skipped_items[0]
+            why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
+        msg = f"{self.source.name} is empty, there is nothing to measure{why}"
+        raise ValueError(msg)
 
     def finish(self, plan: Plan, seconds: float, time: str | None = None) -> Moments | ExactMoments:
         """Return the value with its provenance; warn of what the source says of itself.
@@ -121,15 +146,9 @@ class Fold:
         ValueError
             If nothing was read.
         """
-        if self.like is None:
-            why = ""
-            if self.skipped_items:
-                name, reason = self.skipped_items[0]
-                why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
-            msg = f"{self.source.name} is empty, there is nothing to measure{why}"
-            raise ValueError(msg)
-        rows = self.stack.fold(self.like.channels)
-        meta = meta_of(self.like.channel_shape)
+        form = self.form()
+        rows = self.stack.fold(form.channels)
+        meta = meta_of(form.channel_shape)
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
         entry = entry if time is None else replace(entry, time=time)
         for text in self._warnings():
@@ -142,7 +161,7 @@ class Fold:
             read=self.stack.parts,
             skipped=self.skipped,
             skipped_items=tuple(self.skipped_items),
-            ignored=self.source.ignored,
+            ignored=self.ignored,
             converted=MappingProxyType(dict(self.converted)),
             omitted=omitted,
             seconds=seconds,
@@ -160,6 +179,9 @@ class Fold:
         found = []
         if self.source.audit is not None:
             found += self.source.audit(Tally(self.samples, self.first))
+        if len(self.dtypes) > 1 and not all("float" in dtype for dtype in self.dtypes):
+            kinds = " and ".join(self.dtypes)
+            found.append(f"{self.source.name} holds {kinds}: are their scales the same?")
         if self.skipped:
             name, why = self.skipped_items[0]
             found.append(f"{self.skipped} item(s) could not be read, for example {name} ({why})")
@@ -194,9 +216,3 @@ def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
             f"include="
         )
         raise ValueError(msg)
-
-
-def name_of(given: Callable[..., Any]) -> str:
-    """Name a callable for provenance, by its module and qualified name."""
-    named = given if hasattr(given, "__qualname__") else type(given)
-    return f"{named.__module__}.{named.__qualname__}"

@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["Label", "cut", "labels_of", "listed", "missing", "united"]
 
 _TEXT = re.compile(r"([^#\[\]]+)(?:#([^#\[\]]+))?(?:\[(\d*):(\d*)\])?")
-_RESERVED = re.compile(r"[#\[\]]")
+_RESERVED = re.compile(r"[#\[\]\x00-\x1f\x7f]")
 _SHOWN = 10
 _ENDLESS = 1 << 63
 
@@ -18,7 +18,9 @@ _ENDLESS = 1 << 63
 class Label:
     """Which data a value is of: a source, one of its shards, rows or files of it.
 
-    Written ``source``, ``source#shard`` or ``source#shard[start:stop]``.
+    Written ``source`` or ``source#shard``, either with a range, as in ``source#shard[start:stop]``,
+    of which each end may be left out. It says what you say: whether a range is what was read nobody
+    checks. `compute` takes one; other values get theirs by ``value.with_meta(labels="train#7")``.
 
     Parameters
     ----------
@@ -51,8 +53,12 @@ class Label:
         if not all(isinstance(text, str) for text in texts) or not self.source:
             msg = f"a label needs a source, and shard and digest as text, got {texts}"
             raise ValueError(msg)
-        if _RESERVED.search(self.source + self.shard):
-            msg = f"source and shard of a label must not contain #, [ or ], got {texts[:2]}"
+        named = self.source, self.shard
+        if _RESERVED.search(self.source + self.shard) or named != tuple(map(str.strip, named)):
+            msg = (
+                f"source and shard of a label must not contain #, [, ] or line breaks, nor begin "
+                f"or end with spaces, got {named}"
+            )
             raise ValueError(msg)
         if not 0 <= index(self.start) < index(self.stop) <= _ENDLESS:
             msg = f"a label's range must be 0 <= start < stop, got {self.start} and {self.stop}"
@@ -119,7 +125,10 @@ def labels_of(given: Any) -> tuple[Label, ...]:
     ValueError
         If they overlap, or a text is no label.
     """
-    several = [given] if isinstance(given, str | Label) else list(given)
+    several = (
+        [given] if isinstance(given, str | Label) or not isinstance(given, Iterable) else given
+    )
+    several = list(several)
     for label in several:
         if not isinstance(label, str | Label):
             msg = f"a label must be a Label or text such as 'train#7', got {label!r}"
@@ -159,7 +168,7 @@ def _refuse(one: Label, other: Label) -> None:
     what = f"{one} is there twice" if one == other else f"{one} and {other} overlap"
     if one.digest and other.digest and one.digest != other.digest:
         what += " (although they are of different files: is one named wrongly?)"
-    msg = f"{what}: data would be counted twice; merge every part once"
+    msg = f"{what}: data would be counted twice; name and merge every part once"
     raise ValueError(msg)
 
 
@@ -168,15 +177,12 @@ def missing(labels: Sequence[Label], expected: Iterable[Label]) -> list[Label]:
     named: dict[tuple[str, str], list[Label]] = {}
     for label in labels:
         named.setdefault(label.place, []).append(label)
-    return [
-        gap
-        for wanted in expected
-        for gap in _gaps(wanted, [*named.get((wanted.source, ""), ()), *_of_shard(wanted, named)])
-    ]
-
-
-def _of_shard(wanted: Label, named: dict[tuple[str, str], list[Label]]) -> list[Label]:
-    return named.get(wanted.place, []) if wanted.shard else []
+    gaps: list[Label] = []
+    for wanted in expected:
+        # A range of a source is in other rows than the same range of a shard.
+        whole = wanted.shard and any(label.whole for label in named.get((wanted.source, ""), ()))
+        gaps += [] if whole else _gaps(wanted, named.get(wanted.place, ()))
+    return gaps
 
 
 def _gaps(wanted: Label, there: Sequence[Label]) -> Iterator[Label]:

@@ -175,7 +175,12 @@ def from_bytes(data: bytes) -> Moments | ExactMoments:
     ------
     ValueError
         If they are no such bytes, or of another release.
+    TypeError
+        If they are no bytes.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        msg = f"expected the bytes of a value, got {type(data).__name__}"
+        raise TypeError(msg)
     words = np.frombuffer(data[:_HEADER_BYTES], np.int64).tolist() if len(data) % 8 == 0 else []
     form = Header(*words) if len(words) == len(Header._fields) else None
     known = form is not None and form.version == VERSION and form.kind in (1, 2, 3)

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,6 +120,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+        _sync(target.parent)
     except OSError as error:
         # Of the file that was asked for, not of one that nobody knows.
         error.filename, error.filename2 = str(path), None
@@ -129,12 +131,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def _sync(folder: Path) -> None:
+    """Let a new name in a folder outlast a loss of power, where the system can be asked to."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError:
+        return
+    finally:
+        os.close(opened)
+
+
 def remove_temporaries(path: Path) -> None:
     """Remove what processes that were killed have left beside `path` while writing it."""
     target = Path(os.path.realpath(path))
+    ours = re.compile(rf"\.{re.escape(target.name)}\.(\d+)-[0-9a-f]{{8}}")
     for left in target.parent.glob(f".{glob.escape(target.name)}.*-*"):
-        pid = left.name.removeprefix(f".{target.name}.").partition("-")[0]
-        if pid.isdigit() and not _runs(int(pid)):
+        found = ours.fullmatch(left.name)
+        if found and not _runs(int(found[1])):
             left.unlink(missing_ok=True)
 
 

@@ -1,6 +1,8 @@
 """What both values are: immutable, mergeable, with the same readers; and the merge of many."""
 
+import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -8,11 +10,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamnorm.errors import StreamnormWarning
 from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
 from streamnorm.labels import Label, labels_of, listed, missing
 from streamnorm.meta import Meta
 
-__all__ = ["Value", "merge"]
+__all__ = ["Value", "merge", "nameless"]
 
 
 class Value(ABC):
@@ -174,6 +177,11 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
     -------
     Moments or ExactMoments
 
+    Warns
+    -----
+    StreamnormWarning
+        If two parts of different labels have equal numbers, of files of equal names and sizes.
+
     Raises
     ------
     ValueError
@@ -211,25 +219,45 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
             raise ValueError(msg)
     meta = Meta.joined(part.meta for part in values)
     if meta.labels or expect is not None:
-        nameless = [part.meta.unlabelled or _unlabelled(part) for part in values]
-        meta = replace(meta, unlabelled=bool(meta.labels) and any(nameless))
+        without = sum(map(nameless, values))
+        meta = replace(meta, unlabelled=bool(meta.labels) and without > 0)
         if expect is not None:
-            _check_complete(sum(nameless), meta, labels_of(expect))
+            _check_complete(without, meta, labels_of(expect))
+        _warn_of_twins(values)
     return type(values[0])._merged(values, meta)  # noqa: SLF001
 
 
-def _unlabelled(value: Value) -> bool:
-    return not value.meta.labels and bool(value.count.any() or value.omitted.any())
+def nameless(value: Value) -> bool:
+    """Whether it is of data without a label, or some of them are."""
+    labels, unlabelled = value.meta.labels, value.meta.unlabelled
+    return unlabelled or (not labels and bool(value.count.any() or value.omitted.any()))
 
 
-def _check_complete(nameless: int, meta: Meta, expected: Sequence[Label]) -> None:
-    found = [f"{nameless:,} part(s) with data without a label"] if nameless else []
+def _warn_of_twins(values: Sequence[Value]) -> None:
+    """Say where one thing seems to have been measured under two names: no label tells that."""
+    named = [(value, value.meta.labels[0]) for value in values if len(value.meta.labels) == 1]
+    often = Counter(label.digest for _, label in named if label.digest)
+    first: dict[tuple[str, int], Label] = {}
+    for value, label in named:
+        if often[label.digest] > 1 and value.count.any():
+            other = first.setdefault((label.digest, hash(value.rows.tobytes())), label)
+            if other is not label:
+                what = (
+                    f"{other} and {label} are of files of the same names and sizes, and all their"
+                )
+                text = f"{what} numbers are equal: was one measured under two names?"
+                warnings.warn(text, StreamnormWarning, stacklevel=3)
+                return
+
+
+def _check_complete(without: int, meta: Meta, expected: Sequence[Label]) -> None:
+    found = [f"{without:,} part(s) with data without a label"] if without else []
     if lost := missing(meta.labels, expected):
         found.append(f"{len(lost):,} missing: {listed(lost)}")
     if alien := missing(expected, meta.labels):
         found.append(f"{len(alien):,} not expected: {listed(alien)}")
     if found:
-        msg = f"the parts are not all of the data expected, and no other; {'; '.join(found)}"
+        msg = f"the parts do not make up the data expected: {'; '.join(found)}"
         raise ValueError(msg)
 
 

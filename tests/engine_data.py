@@ -67,13 +67,15 @@ def die_once(folder, name):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-HIDE = """
+def hiding(library):
+    """Return a program without a library, as if it were not installed."""
+    return f"""
 import sys
 
 class Hidden:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "streamnorm":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] == {library!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Hidden())
 """
@@ -81,5 +83,5 @@ sys.meta_path.insert(0, Hidden())
 
 def without_streamnorm(folder):
     """Return a folder that, on PYTHONPATH, makes a Python that has no streamnorm."""
-    (folder / "sitecustomize.py").write_text(HIDE)
+    (folder / "sitecustomize.py").write_text(hiding("streamnorm"))
     return str(folder)

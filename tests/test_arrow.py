@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamnorm.arrow import batches_of, is_numeric, is_scalar
+from streamnorm.arrow import batches_of, is_numeric, is_scalar, is_unknown
 
 pa = pytest.importorskip("pyarrow")
 
@@ -29,7 +29,6 @@ NAN = pytest.approx(np.nan, nan_ok=True)
         ([1.5, None], pa.float16(), [1.5, NAN]),
         ([True, None, False], pa.bool_(), [1, NAN, 0]),
         ([decimal.Decimal("1.5"), None], pa.decimal128(5, 2), [1.5, NAN]),
-        ([None, None], pa.null(), [NAN, NAN]),
         ([[1, 2], [3, 4]], pa.list_(pa.int32()), [[1, 2], [3, 4]]),
         ([[1, 2], None, [3, None]], pa.large_list(pa.int32()), [[1, 2], [NAN, NAN], [3, NAN]]),
         ([[1, 2], None], pa.list_(pa.float32(), 2), [[1, 2], [NAN, NAN]]),
@@ -40,7 +39,7 @@ NAN = pytest.approx(np.nan, nan_ok=True)
 )
 def test_numbers_lists_and_nulls(values, kind, expected):
     column = pa.array(values, kind)
-    assert is_numeric(column.type) or kind == pa.null()
+    assert is_numeric(column.type)
     assert only(column) == expected
 
 
@@ -97,6 +96,26 @@ def test_nothing_of_no_type_is_nothing():
     assert list(batches_of(pa.array([], pa.null()))) == []
 
 
-def test_lists_that_are_all_null_are_refused():
+@pytest.mark.parametrize("kind", [pa.null(), pa.list_(pa.int8()), pa.large_list(pa.float64())])
+def test_of_rows_that_are_all_null_nobody_may_know_how_many_values_they_have(kind):
+    assert is_unknown(pa.array([None, None], kind))
+    assert not is_unknown(pa.array([], kind))
+    assert not is_unknown(pa.array([None], pa.list_(pa.int8(), 2)))
+    assert not is_unknown(pa.array([None], pa.int8()))
+
+
+def test_inner_lists_that_are_all_null_are_refused():
     with pytest.raises(ValueError, match="all its 2 lists are null"):
-        list(batches_of(pa.array([None, None], pa.list_(pa.int8()))))
+        list(batches_of(pa.array([[None], [None]], pa.list_(pa.list_(pa.int8())))))
+
+
+@pytest.mark.parametrize("permutation", [None, [1, 0]])
+def test_nulls_within_tensors_are_masked_as_those_of_lists(permutation):
+    kind = pa.fixed_shape_tensor(pa.float64(), [2, 3], permutation=permutation)
+    flat = [[1.0, None, 3.0, 4.0, 5.0, 1e9], None, [None, 8.0, 9.0, 10.0, 11.0, 12.0]]
+    storage = pa.array(flat, pa.list_(pa.float64(), 6))
+    rows = np.array([[NAN.expected] * 6 if row is None else row for row in flat], float)
+    expected = rows.reshape(3, 2, 3)
+    expected = expected if permutation is None else expected.swapaxes(1, 2)
+    found = np.array(only(pa.ExtensionArray.from_storage(kind, storage)))
+    assert np.array_equal(found, expected, equal_nan=True)

@@ -130,9 +130,7 @@ def frame():
 
 
 def test_a_frame_gives_every_numeric_column_and_names_the_others(frame):
-    with pytest.warns(
-        StreamnormWarning, match="hold no numbers: 'word', 'since', 'list'"
-    ) as warned:
+    with pytest.warns(StreamnormWarning, match="not numeric: 'word', 'since', 'list'") as warned:
         found = compute(dd.from_pandas(frame, npartitions=3))
     assert warned[0].filename == __file__
     assert list(found) == ["a", "b", "whole"]
@@ -214,7 +212,7 @@ def test_missing_values_of_a_netcdf_are_never_data(cluster, data):
     with xr.open_dataset(path, chunks={"time": 5}, decode_times=False) as file:
         value = compute(file, columns="tos", exact=True)
         by_month = compute(file["tos"], channel_axis="time", exact=True)
-        memory = compute(file["tos"].load(), exact=True)
+        memory = compute(file["tos"].load(), channel_axis=None, exact=True)
     sea = engine_data.sea(path)
     expected = sn.measure(sea, channel_axis=None, exact=True, nan_policy="omit")
     assert value == memory == expected
@@ -293,7 +291,15 @@ def test_workers_without_streamnorm_are_named(tmp_path):
         (lambda: [da.ones((4, 2))], {}, TypeError, "expected a Dask array"),
         (lambda: da.ones((0, 2)), {}, ValueError, "is empty, there is nothing to measure"),
         (lambda: da.ones((4, 2)), {"channel_axis": "x"}, TypeError, "channel_axis must be an int"),
-        (lambda: da.ones((4, 2)), {"split_every": 1}, ValueError, "must be at least 2, got 1"),
+        (lambda: da.ones((4, 2)), {"split_every": 1}, ValueError, "number of at least 2, got 1"),
+        (lambda: da.ones((4, 2)), {"split_every": None}, ValueError, "of at least 2, got None"),
+        (
+            dd.from_pandas(pd.DataFrame({"a": [1.0]}), npartitions=1)["a"].sum,
+            {},
+            TypeError,
+            "cannot read a dask Scalar; expected a Dask array",
+        ),
+        (lambda: [dask.delayed(np.ones)((2, 2))] * 2, {}, ValueError, "part 1 .* is there twice"),
         (lambda: da.ones((4, 2)), {"nan_policy": "no"}, ValueError, "nan_policy must be"),
         (lambda: da.ones(4), {}, ValueError, "which axis"),
         (
@@ -309,6 +315,27 @@ def test_workers_without_streamnorm_are_named(tmp_path):
 def test_bad_input(make, options, error, message):
     with pytest.raises(error, match=message):
         compute(make(), **options)
+
+
+def test_names_of_parts_are_no_arguments():
+    parts = [dask.delayed(np.ones)((2, 3), dask_key_name=name) for name in ("auto", "partition 0")]
+    assert compute(parts) == sn.measure(np.ones((4, 3)))
+
+
+def test_an_error_in_a_piece_of_the_channels_says_how_they_are_counted():
+    data = np.ones((4, 3))
+    data[1, 2] = np.nan
+    with pytest.raises(
+        ValueError, match=r"channel\(s\) 0 .*chunk \(0, 2\), whose channels are cou"
+    ):
+        compute(da.from_array(data, chunks=(4, 1)), nan_policy="raise")
+
+
+def test_an_array_with_names_is_measured_as_one_without():
+    array = xr.DataArray(da.from_array(X, chunks=(30, 2, 8, 8)))
+    assert compute(array, exact=True) == sn.compute(array, exact=True) == sn.measure(X, exact=True)
+    with pytest.raises(ValueError, match="which axis of an array of shape"):
+        compute(array[:, 0])
 
 
 def test_bad_columns(frame):

@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 import engine_data  # noqa: E402 - beside an engine
-import pyarrow as pa  # noqa: E402 - of an engine
+import pandas as pd  # noqa: E402 - of an engine
+import pyarrow as pa  # noqa: E402 - the same
 import ray  # noqa: E402 - an engine
 import ray.data  # noqa: E402 - the same
 
@@ -55,7 +56,7 @@ def table(rows, blocks):
 @pytest.mark.parametrize("blocks", [1, 4])
 def test_columns_of_scalars_lists_and_tensors(blocks):
     listed, tensors, arrays = table(20, blocks)
-    with pytest.warns(StreamnormWarning, match="hold no numbers: 'word'") as warned:
+    with pytest.warns(StreamnormWarning, match="not numeric: 'word'") as warned:
         found = compute(listed, exact=True)
     assert any(w.filename == __file__ for w in warned)
     assert list(found) == ["number", "places"]
@@ -83,13 +84,36 @@ def test_rounded_values_are_merged_in_the_order_of_blocks_and_the_data_set_is_as
     assert dataset.context.execution_options.preserve_order is False
 
 
+def test_no_block_is_left_out_because_it_failed_whatever_the_context_says():
+    dataset = ray.data.from_numpy([np.ones((3, 2)), np.full((3, 2), np.nan)])
+    dataset.context.max_errored_blocks = -1
+    try:
+        with pytest.raises(ValueError, match=r"NaN in channel\(s\) 0, 1"):
+            compute(dataset, columns="data", nan_policy="raise")
+        assert dataset.context.max_errored_blocks == -1
+    finally:
+        dataset.context.max_errored_blocks = 0
+
+
+def test_nan_of_pandas_is_a_number_as_everywhere():
+    frame = pd.DataFrame({"x": [1.0, np.nan, 3.0], "word": list("abc")})
+    assert np.isnan(compute(ray.data.from_pandas(frame), columns="x").mean[0])
+    with pytest.raises(ValueError, match=r"NaN in channel\(s\) 0"):
+        compute(ray.data.from_pandas(frame), columns="x", nan_policy="raise")
+
+
+def test_blocks_of_lists_that_are_all_null_are_omitted():
+    value = compute(lists([None, None], [[1.0, 2.0]], [None]), columns="x")
+    assert (value.count.tolist(), value.omitted.tolist()) == ([1, 1], [3, 3])
+
+
 def test_what_a_task_gives_of_a_block_and_of_objects_are_values_of_them():
     rows = RNG.normal(3, 1, (6, 2))
     how = partitions.How(channel_axis=1)
     found = engine._block(pa.table({"x": list(rows)}), ["x"], how)
-    assert pickle.loads(found["values"][0])["x"] == sn.measure(rows)
+    assert pickle.loads(found["found"][0])["x"].value == sn.measure(rows)
     parts = [engine._object(part, how, "object") for part in (rows[:2], rows[2:])]
-    assert engine._merged(*parts) == sn.merge([sn.measure(rows[:2]), sn.measure(rows[2:])])
+    assert engine._merged(*parts).value == sn.merge([sn.measure(rows[:2]), sn.measure(rows[2:])])
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra():
@@ -209,6 +233,7 @@ def lists(*rows):
     [
         (lambda: 3, {}, TypeError, "cannot read a ray int; expected a ray.data.Dataset, or a list"),
         (lambda: [3], {}, TypeError, "expected a ray.data.Dataset, or a list of refs"),
+        (lambda: [ray.put(np.ones((2, 2)))] * 2, {}, ValueError, "a ref is there twice"),
         (
             lambda: ray.data.range(3),
             {"columns": "x"},

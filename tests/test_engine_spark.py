@@ -18,6 +18,7 @@ pytest.importorskip("pyspark")
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 import engine_data  # noqa: E402 - beside an engine
+import pandas as pd  # noqa: E402 - of an engine
 import pyspark  # noqa: E402 - an engine
 from pyspark.ml.linalg import Vectors  # noqa: E402 - the same
 from pyspark.sql import SparkSession  # noqa: E402 - the same
@@ -69,7 +70,7 @@ def numbers(spark, partitions=5):
 
 def test_columns_of_scalars_and_arrays(spark):
     df, scalars, places = numbers(spark)
-    with pytest.warns(StreamnormWarning, match=r"hold no numbers: 'a\.word'") as warned:
+    with pytest.warns(StreamnormWarning, match=r"not numeric: 'a\.word'") as warned:
         found = engine.compute(df, exact=True)
     assert any(w.filename == __file__ for w in warned)
     assert list(found) == ["s", "p"]
@@ -117,9 +118,11 @@ def test_binary_images_by_a_decode_function(spark):
 
     files = [encoded(k) for k in range(6)]
     df = spark.createDataFrame([(data,) for data in [*files, None]], "content binary")
-    value = engine.compute(df, columns="content", decode=decode, exact=True)
+    with pytest.warns(StreamnormWarning, match="1 rows were skipped, as they are null"):
+        value = engine.compute(df, columns="content", decode=decode, exact=True)
     parts = [sn.measure(decode(data), channel_axis=-1, exact=True) for data in files]
     assert value == sn.merge(parts)
+    assert value.meta.report.skipped == 1
 
 
 def test_nulls_are_omitted_and_counted(spark):
@@ -127,6 +130,17 @@ def test_nulls_are_omitted_and_counted(spark):
     found = engine.compute(spark.createDataFrame(rows, "x double, l array<int>"))
     assert (found["x"].count.tolist(), found["x"].omitted.tolist()) == ([2], [1])
     assert (found["l"].count.tolist(), found["l"].omitted.tolist()) == ([2, 1], [1, 2])
+
+
+def test_a_partition_of_lists_that_are_all_null_is_omitted(spark):
+    df = spark.range(0, 8, 1, 4).selectExpr("if(id < 2 or id > 5, null, array(1.0D, id)) as l")
+    value = engine.compute(df, columns="l")
+    assert (value.count.tolist(), value.omitted.tolist()) == ([4, 4], [4, 4])
+    groups = spark.createDataFrame([("a", [1.0]), ("b", None)], "site string, l array<double>")
+    rows = groups.groupBy("site").agg(engine.moments("l").alias("m")).collect()
+    by_site = {row.site: row.m for row in rows}
+    assert engine.from_bytes(by_site["a"]) == sn.measure([[1.0]])
+    assert by_site["b"] is None
 
 
 def test_statistics_of_groups(spark):
@@ -262,7 +276,7 @@ def test_a_worker_killed_in_a_task_counts_once(spark, tmp_path):
     [
         ("s double", {"columns": "z"}, ValueError, r"has no column 'z'; it has \['s'\]"),
         ("s string", {"columns": "s"}, TypeError, r"holds no numbers \(in partition \d, column"),
-        ("s string", {}, ValueError, r"has no numeric columns, only \['s'\]"),
+        ("s string", {}, ValueError, r"has no numeric columns, it has \['s'\]"),
         ("s double", {}, ValueError, "column 's' of spark DataFrame is empty"),
         ("s double", {"nan_policy": "no"}, ValueError, "nan_policy must be"),
     ],
@@ -285,6 +299,11 @@ def test_ragged_rows_are_named(spark, partitions, message):
     df = rows.selectExpr("if(id < 2, array(1.0D), array(1.0D, 2.0D)) as l")
     with pytest.raises(ValueError, match=message):
         engine.compute(df, columns="l")
+
+
+def test_what_is_no_spark_data_frame_is_named():
+    with pytest.raises(TypeError, match="expected a Spark DataFrame, got pandas"):
+        engine.compute(pd.DataFrame({"x": [1.0]}))
 
 
 def test_what_a_decode_function_raises_is_raised_here(spark):

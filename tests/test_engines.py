@@ -6,23 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from engine_data import hiding
 
 import streamnorm as sn
 from streamnorm import StreamnormWarning
-from streamnorm.engines.answers import chosen_columns, finished, plain_errors
-from streamnorm.engines.partitions import How, Partition, beside, merged
-
-HIDE = """
-import sys
-
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {name!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Hidden())
-import streamnorm.engines.{extra}
-"""
+from streamnorm.engines.answers import ONE, chosen_columns, finished, plain_errors
+from streamnorm.engines.partitions import NOTHING, Found, How, Partition, beside, merged
 
 
 @pytest.mark.parametrize(
@@ -30,7 +19,7 @@ import streamnorm.engines.{extra}
     [("dask", "dask"), ("ray", "ray"), ("spark", "pyspark"), ("mpi", "mpi4py")],
 )
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(extra, library):
-    code = HIDE.format(name=library, extra=extra)
+    code = f"{hiding(library)}\nimport streamnorm.engines.{extra}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
@@ -41,25 +30,33 @@ def test_an_engine_that_is_not_installed_is_named_with_its_extra(extra, library)
 
 
 def part(*batches, name="partition 0", **how):
-    return Partition(How(**how), name).add((batch, None) for batch in batches).value
+    return Partition(How(**how), name).add((batch, None) for batch in batches).found
+
+
+def column(*columns, **how):
+    """What is found in the columns of one partition."""
+    partition = Partition(How(**how), "partition 0")
+    for values in columns:
+        partition.add_column(values)
+    return partition.found
 
 
 def test_a_partition_has_the_bits_of_an_accumulator():
     batches = [np.random.default_rng(k).normal(k, 1, (5, 3)) for k in range(7)]
-    assert part(*batches) == sn.merge(map(sn.measure, batches))
+    assert part(*batches).value == sn.merge(map(sn.measure, batches))
 
 
 def test_no_batches_are_nobody_knows_what():
-    assert part() is None
-    assert merged([None, None]) is None
+    assert part() == NOTHING
+    assert merged([NOTHING, NOTHING]) == NOTHING
     with pytest.raises(ValueError, match="the source is empty, there is nothing to measure"):
-        finished({"": None}, {"": "the source"}, "engine", None)
+        finished({ONE: NOTHING}, {ONE: "the source"}, "engine", None)
 
 
 def test_nothing_among_partitions_changes_nothing():
     some = [part(np.ones((2, 3)), name=f"partition {k}") for k in range(3)]
-    assert merged([None, *some, None]) == sn.merge(some)
-    assert merged([None, *some]).meta.report.read == 3
+    assert merged([NOTHING, *some, NOTHING]).value == sn.merge(found.value for found in some)
+    assert merged([NOTHING, *some]).value.meta.report.read == 3
 
 
 def test_partitions_of_other_channels_are_named():
@@ -69,19 +66,95 @@ def test_partitions_of_other_channels_are_named():
 
 
 def test_pieces_of_the_channels_without_rows_are_nothing():
-    assert beside([part(np.ones((2, 3))), None], (2,)) is None
+    assert beside([part(np.ones((2, 3))), NOTHING], (2,)) == NOTHING
 
 
 def test_the_dtype_of_what_is_all_missing_says_nothing(recwarn):
     whole, nothing = np.ones((2, 1), np.int64), np.full((2, 1), np.nan)
     parts = [part(batch, nan_policy="omit") for batch in (whole, nothing)]
-    value = finished({"": merged(parts)}, {"": "x"}, "engine", None)
+    value = finished({ONE: merged(parts)}, {ONE: "x"}, "engine", None)
     assert value.meta.provenance.passes[0].dtype == "int64"
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("kind", ["null", "list"])
+def test_rows_of_which_nothing_is_known_are_omitted_wherever_they_are(kind, exact):
+    pa = pytest.importorskip("pyarrow")
+    lists = pa.list_(pa.float64())
+    nulls = pa.array([None, None], pa.null() if kind == "null" else lists)
+    some = pa.array([[1.0, 2.0], None, [3.0, None]], lists)
+    within, behind, alone = (
+        column(*columns, exact=exact) for columns in ((nulls, some), (some, nulls), (some,))
+    )
+    apart = merged([column(nulls, exact=exact), alone, column(exact=exact)])
+    for found in (within, behind, apart):
+        value = finished({ONE: found}, {ONE: "x"}, "engine", None)
+        assert (value.count.tolist(), value.omitted.tolist()) == ([2, 1], [3, 4])
+        assert value.meta.report.omitted == 7
+        assert value.mean.tolist() == [2.0, 2.0]
+
+
+def test_rows_of_which_nothing_is_known_among_rows_of_many_values_count_as_such():
+    pa = pytest.importorskip("pyarrow")
+    nulls, some = pa.array([None, None]), pa.array([[[1.0], [2.0]], [[3.0], [4.0]]])
+    found = merged([column(nulls), column(some, channel_axis=-1)])
+    value = finished({ONE: found}, {ONE: "x"}, "engine", None)
+    assert (value.count.tolist(), value.omitted.tolist()) == ([4], [4])
+
+
+def test_nothing_but_nulls_of_no_known_size_is_an_error_that_counts_them():
+    pa = pytest.importorskip("pyarrow")
+    found = merged([column(pa.array([None, None])), NOTHING])
+    with pytest.raises(ValueError, match="x holds nothing but 2 nulls, of which nobody knows"):
+        finished({ONE: found}, {ONE: "x"}, "engine", None)
+    sizes = [column(pa.array([[1.0] * k]), channel_axis=None) for k in (2, 3)]
+    with pytest.raises(ValueError, match=r"2 rows are null .* 2 or 3 values of a channel"):
+        finished({ONE: merged([*sizes, found])}, {ONE: "x"}, "engine", None)
+
+
+def test_rows_that_were_skipped_are_counted_and_warned_of():
+    found = merged([Found(skipped=2), part(np.ones((2, 3)))._replace(skipped=1)])
+    with pytest.warns(StreamnormWarning, match="x: 3 rows were skipped, as they are null"):
+        value = finished({ONE: found}, {ONE: "x"}, "engine", None)
+    assert value.meta.report.skipped == 3
+
+
+@pytest.mark.parametrize("axis", [0, -2, (1, 0)])
+def test_rows_of_a_column_are_no_channels(axis):
+    pa = pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match=r"is that of the rows, which are not channels"):
+        column(pa.array([[1.0, 2.0], [3.0, 4.0]]), channel_axis=axis)
+
+
+def test_a_column_of_no_name_is_one_of_several():
+    found = {"": part(np.ones((2, 1))), "b": part(np.ones((2, 1)))}
+    assert list(finished(found, {"": "x", "b": "y"}, "engine", None)) == ["", "b"]
+
+
+def test_nan_of_pandas_is_a_number_and_none_is_not():
+    pd = pytest.importorskip("pandas")
+    assert np.isnan(column(pd.Series([1.0, np.nan])).value.mean[0])
+    assert column(pd.Series([1, None], dtype="Int64")).value.omitted[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "error", "message"),
+    [
+        ([], ["a"], ValueError, "frame was asked for no columns, it has"),
+        (["a", "a"], ["a"], ValueError, "column 'a' of frame is there twice, or named twice"),
+        ("a", ["a", "a"], ValueError, "column 'a' of frame is there twice"),
+        (["z"], ["a"], ValueError, "frame has no column 'z'; it has"),
+        (0, ["a"], TypeError, "takes a name or a list of names, got int 0"),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(asked, there, error, message):
+    with pytest.raises(error, match=message):
+        chosen_columns(asked, there, there, "frame")
+
+
 def test_columns_that_hold_no_numbers_are_left_out_with_a_warning():
-    with pytest.warns(StreamnormWarning, match="left out, as they hold no numbers: 'b'") as warned:
+    with pytest.warns(StreamnormWarning, match="as their type is not numeric: 'b'") as warned:
         assert chosen_columns(None, ["a", "b"], ["a"], "frame") == ["a"]
     assert warned[0].filename == __file__
 

@@ -6,6 +6,7 @@ at fault (one line on stderr says how), 2 the command line is, 130 interrupted.
 
 import argparse
 import io
+import os
 import re
 import sys
 import warnings
@@ -33,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("streamnorm: interrupted, nothing was written", file=sys.stderr)
+        kept = getattr(arguments, "checkpoint", None)
+        what = "nothing was written"
+        if kept and os.path.exists(kept):
+            what = f"{kept} holds how far it was: the same command goes on from there"
+        print(f"streamnorm: interrupted, {what}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output (head, less) has left: not an error of ours.
@@ -72,6 +77,7 @@ def _one_line(error: Exception) -> str:
 def _as_options(text: str) -> str:
     """Spell Python's keywords as the command line's options."""
     names = "channel_axis|checkpoint|select|include|exclude|mode|on_error|nan_policy"
+    text = text.removesuffix(", or pass verify=False if you trust it")
     text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)
     text = re.sub(rf"\b({names})=(?=\w|-)", lambda m: f"--{m[1].replace('_', '-')} ", text)
     return re.sub(rf"\b({names})=", lambda m: f"--{m[1].replace('_', '-')}", text)

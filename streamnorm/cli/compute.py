@@ -3,11 +3,12 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from streamnorm.cli import formats, options
 from streamnorm.compute import compute
 from streamnorm.exact import ExactMoments
-from streamnorm.state import save
+from streamnorm.state import remove_temporaries, save
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,11 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep in FILE how far this is; when killed, the same command goes on where it was",
     )
-    parser.add_argument(
-        "--label",
-        metavar="LABEL",
-        help="which part of which data this is: SOURCE, SOURCE#SHARD or SOURCE#SHARD[START:STOP]",
-    )
+    options.add_label(parser)
     options.add_channel_axis(parser)
     options.add_scale(parser)
     options.add_ddof(parser)
@@ -47,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print, save."""
     options.checked_output(arguments.output, arguments.source)
-    options.checked_output(arguments.checkpoint, [*arguments.source, arguments.output or ""])
+    options.checked_output(arguments.checkpoint, arguments.source)
+    if arguments.checkpoint:
+        _look_at(arguments.checkpoint, arguments.output)
     if arguments.exact and arguments.output and arguments.scale != 1:
         msg = (
             "--scale rounds, so what it gives is not exact; save the sums of the stored values "
@@ -80,4 +79,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint:
         # Not before the result is safe: killed in between, the same command writes it again.
         sys.stdout.flush()
-        os.remove(arguments.checkpoint)
+        Path(arguments.checkpoint).unlink(missing_ok=True)
+
+
+def _look_at(checkpoint: str, output: str | None) -> None:
+    """Say whether a pass goes on; remove what a kill has left beside its output."""
+    if output is not None:
+        if os.path.realpath(checkpoint) == os.path.realpath(output):
+            msg = f"{checkpoint} is the output: name another file as --checkpoint"
+            raise ValueError(msg)
+        remove_temporaries(Path(output))
+    if os.path.exists(checkpoint):
+        print(f"streamnorm: going on from {checkpoint}", file=sys.stderr)

@@ -1,14 +1,17 @@
 """Merge state files of parts into that of the whole."""
 
 import argparse
+import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from streamnorm.cli import formats, options
 from streamnorm.errors import StreamnormWarning
 from streamnorm.exact import ExactMoments
+from streamnorm.labels import Label
 from streamnorm.state import load, save
 from streamnorm.value import Value, merge
 
@@ -22,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expect",
         metavar="FILE",
-        help="the labels of all parts, one a line: what is missing or not expected is an error",
+        help="the labels of all parts, one a line, # begins a comment: what is missing or not "
+        "expected is an error",
     )
     options.add_ddof(parser)
 
@@ -31,19 +35,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Load, merge, save, print."""
     paths = arguments.part
     options.checked_output(arguments.output, [])
-    real = [os.path.realpath(path) for path in paths]
-    if len(set(real)) != len(real):
-        twice = next(path for path, file in zip(paths, real, strict=True) if real.count(file) > 1)
-        msg = f"{twice} is given twice: its data would be counted twice"
-        raise ValueError(msg)
+    _refuse_copies(paths)
     parts = [load(path) for path in paths]
     _check_alike(paths, parts)
-    total = merge(parts, expect=arguments.expect and _lines(arguments.expect))
+    total = merge(parts, expect=arguments.expect and _expected(arguments.expect))
     sys.stdout.write(formats.as_table(total, arguments.ddof))
-    transforms = {str(entry.transform) for entry in total.meta.provenance.passes}
-    if len(transforms) > 1:
-        what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
-        warnings.warn(f"{what}: are their scales the same?", StreamnormWarning, stacklevel=2)
+    for text in _warnings(parts):
+        warnings.warn(text, StreamnormWarning, stacklevel=2)
     if isinstance(total, ExactMoments):
         print(f"streamnorm: exact, digest {total.digest()}", file=sys.stderr)
     options.say_what_is_beyond(total, arguments.ddof)
@@ -53,10 +51,49 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"streamnorm: merged {len(paths):,}{where}", file=sys.stderr)
 
 
-def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        lines = (line.strip() for line in file)
-        return [line for line in lines if line and not line.startswith("#")]
+def _refuse_copies(paths: Sequence[str]) -> None:
+    """Refuse a file that is named twice, or is the copy of another."""
+    seen: dict[bytes, str] = {}
+    for path in paths:
+        other = seen.setdefault(hashlib.sha256(Path(path).read_bytes()).digest(), path)
+        if other is not path:
+            same = os.path.realpath(path) == os.path.realpath(other)
+            what = f"{path} is given twice" if same else f"{path} is a copy of {other}"
+            msg = (
+                f"{what}: its data would be counted twice; name it once, or, if they are of "
+                f"different data, compute them with a --label each"
+            )
+            raise ValueError(msg)
+
+
+def _expected(path: str) -> list[Label]:
+    """Read labels, one a line."""
+    found = []
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            text = line.strip()
+            try:
+                found += [Label.parse(text)] if text and not text.startswith("#") else []
+            except ValueError as error:
+                msg = f"{path}, line {number}: {error}; one label a line is expected"
+                raise ValueError(msg) from error
+    return found
+
+
+def _warnings(parts: Sequence[Value]) -> Iterator[str]:
+    """Say what may be wrong with the parts together, and what they have left out."""
+    passes = [entry for part in parts for entry in part.meta.provenance.passes]
+    transforms = {str(entry.transform) for entry in passes}
+    if len(transforms) > 1:
+        what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
+        yield f"{what}: are their scales the same?"
+    dtypes = {entry.dtype for entry in passes if entry.dtype}
+    if len(dtypes) > 1 and not all("float" in dtype for dtype in dtypes):
+        yield f"the parts hold {' and '.join(sorted(dtypes))}: are their scales the same?"
+    reports = [part.meta.report for part in parts]
+    if skipped := sum(report.skipped for report in reports):
+        name, why = next(item for report in reports for item in report.skipped_items)
+        yield f"{skipped:,} item(s) of the parts were skipped, for example {name} ({why})"
 
 
 def _check_alike(paths: Sequence[str], parts: Sequence[Value]) -> None:

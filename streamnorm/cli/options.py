@@ -14,6 +14,7 @@ import numpy as np
 
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import channels_where
+from streamnorm.labels import Label
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
 from streamnorm.moments import Moments
@@ -22,6 +23,7 @@ from streamnorm.value import Value
 __all__ = [
     "add_channel_axis",
     "add_ddof",
+    "add_label",
     "add_reading",
     "add_scale",
     "checked_output",
@@ -145,6 +147,17 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_label(parser: argparse.ArgumentParser) -> None:
+    """Add --label."""
+    parser.add_argument(
+        "--label",
+        type=_label,
+        metavar="LABEL",
+        help="which part of which data this is: SOURCE or SOURCE#SHARD, with [START:STOP] behind "
+        "if it is some of its rows or files",
+    )
+
+
 def add_ddof(parser: argparse.ArgumentParser) -> None:
     """Add --ddof."""
     parser.add_argument(
@@ -165,6 +178,13 @@ def _channel_axis(text: str) -> ChannelAxis | str:
         msg = f"expected a number, numbers like 1,2, 'none' or 'auto', got {text!r}"
         raise argparse.ArgumentTypeError(msg) from None
     return axes[0] if len(axes) == 1 else axes
+
+
+def _label(text: str) -> Label:
+    try:
+        return Label.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _workers(text: str) -> int:

@@ -7,13 +7,23 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
-from streamnorm.engines.partitions import ONE, Value
+from streamnorm.engines.partitions import Found, Value, with_nulls
 from streamnorm.errors import StreamnormWarning
 from streamnorm.meta import Provenance
 
-__all__ = ["chosen_columns", "finished", "plain_errors", "required"]
+__all__ = ["ONE", "chosen_columns", "finished", "plain_errors", "required"]
+
+
+class _Names(Enum):
+    """Names that no column has."""
+
+    ONE = "a source of one value"
+
+
+ONE = _Names.ONE
 
 _ERRORS = {"TypeError": TypeError, "ValueError": ValueError}
 _RAISED = re.compile(r"^(?:.*\s)?(\w+(?:Error|Exception)): (.*)$", re.MULTILINE)
@@ -39,42 +49,51 @@ def required(module: str, extra: str) -> Any:
 
 
 def chosen_columns(
-    asked: str | Sequence[str] | None, there: Sequence[str], numeric: Sequence[str], source: str
-) -> list[str]:
+    asked: Any, there: Sequence[Any], numeric: Sequence[Any], source: str
+) -> list[Any]:
     """Return the columns to measure: those asked for, or all that are numeric.
 
     Raises
     ------
     ValueError
-        If one is not there, or none is numeric.
+        If one is not there, or is there or asked for twice, or there is none.
+    TypeError
+        If what is asked for is neither a name nor a list of names.
     """
-    if asked is not None:
-        chosen = [asked] if isinstance(asked, str) else list(asked)
-        if wrong := [name for name in chosen if name not in there]:
-            msg = f"{source} has no column {', '.join(map(repr, wrong))}; it has {list(there)}"
-            raise ValueError(msg)
-        return chosen
-    if not numeric:
-        msg = f"{source} has no numeric columns, only {list(there)}; name some with columns="
+    chosen = list(numeric) if asked is None else _as_names(asked)
+    if wrong := [name for name in chosen if name not in there]:
+        msg = f"{source} has no column {', '.join(map(repr, wrong))}; it has {list(there)}"
         raise ValueError(msg)
-    if others := [name for name in there if name not in numeric]:
-        what = f"left out, as they hold no numbers: {', '.join(map(repr, others))}"
-        _warn(f"{source}: columns {what}")
-    return list(numeric)
+    if twice := [name for name in chosen if chosen.count(name) > 1 or there.count(name) > 1]:
+        msg = f"column {twice[0]!r} of {source} is there twice, or named twice; each needs one name"
+        raise ValueError(msg)
+    if not chosen:
+        none = "has no numeric columns" if asked is None else "was asked for no columns"
+        msg = f"{source} {none}, it has {list(there)}; name some with columns="
+        raise ValueError(msg)
+    if others := [name for name in there if name not in chosen] if asked is None else []:
+        names = ", ".join(map(repr, others))
+        _warn(f"{source}: columns left out, as their type is not numeric: {names}")
+    return chosen
 
 
-def finished(
-    values: Mapping[str, Value | None],
-    names: Mapping[str, str],
-    kind: str,
-    columns: str | Sequence[str] | None,
-) -> Any:
+def _as_names(asked: Any) -> list[Any]:
+    if isinstance(asked, str):
+        return [asked]
+    try:
+        return list(asked)
+    except TypeError:
+        msg = f"columns= takes a name or a list of names, got {type(asked).__qualname__} {asked!r}"
+        raise TypeError(msg) from None
+
+
+def finished(found: Mapping[Any, Found], names: Mapping[Any, str], kind: str, columns: Any) -> Any:
     """Return what was measured of a source: one value where there is one, else a dict of them.
 
     Parameters
     ----------
-    values : mapping of str to Moments, ExactMoments or None
-        Of the columns, or of `ONE`.
+    found : mapping of str to Found
+        In the columns, or of `ONE`.
     names : mapping of str to str
         What each is called in provenance.
     kind : str
@@ -85,19 +104,30 @@ def finished(
     Raises
     ------
     ValueError
-        If there were no rows at all.
+        If there were no rows at all, or nothing but nulls of unknown size.
     """
-    done = {}
-    for column, value in values.items():
-        if value is None or not (value.count.any() or value.omitted.any()):
-            msg = f"{names[column]} is empty, there is nothing to measure"
-            raise ValueError(msg)
-        entry = replace(value.meta.provenance.passes[0], source=names[column], kind=kind)
-        if "+" in entry.dtype:
-            what = f"the partitions of {entry.source} are of different dtypes, {entry.dtype}"
-            _warn(f"{what}: are their scales the same?")
-        done[column] = value.with_meta(provenance=Provenance((entry,)))
+    done = {column: _finished(of, names[column], kind) for column, of in found.items()}
     return done[columns] if isinstance(columns, str) else done.get(ONE, done)
+
+
+def _finished(found: Found, name: str, kind: str) -> Value:
+    value = with_nulls(found)
+    if value is None or not (value.count.any() or value.omitted.any()):
+        why = "is empty, there is nothing to measure"
+        if rows := found.nulls + found.skipped:
+            why = f"holds nothing but {rows:,} nulls, of which nobody knows the channels"
+        msg = f"{name} {why}"
+        raise ValueError(msg)
+    entry = replace(value.meta.provenance.passes[0], source=name, kind=kind)
+    report = replace(entry.report, omitted=int(value.omitted.sum()))
+    if "+" in entry.dtype:
+        what = f"the partitions of {name} are of different dtypes, {entry.dtype}"
+        _warn(f"{what}: are their scales the same?")
+    if found.skipped:
+        items = ((f"{found.skipped:,} rows", "null"),)
+        report = replace(report, skipped=found.skipped, skipped_items=items)
+        _warn(f"{name}: {found.skipped:,} rows were skipped, as they are null")
+    return value.with_meta(provenance=Provenance((replace(entry, report=report),)))
 
 
 def _warn(text: str) -> None:
@@ -118,7 +148,7 @@ def plain_errors(remedy: str) -> Iterator[None]:
         yield
     except Exception as error:
         said = _all_of(error)
-        if "No module named 'streamnorm" in said:
+        if re.search(r"No module named 'streamnorm['.]", said):
             msg = f"the workers have no streamnorm: install it where they run, {remedy}"
             raise ModuleNotFoundError(msg) from error
         found = _RAISED.findall(said)

@@ -18,7 +18,8 @@ dask = required("dask", "dask")
 Delayed = required("dask.delayed", "dask").Delayed
 HighLevelGraph = required("dask.highlevelgraph", "dask").HighLevelGraph
 SPLIT_EVERY = 16
-"""A power of two: then the tree is that of `streamnorm.merge` over all chunks, to the bit."""
+"""A power of two: then the tree is that of `streamnorm.merge` over all chunks, to the bit, unless
+some are empty."""
 
 
 def compute(
@@ -45,8 +46,8 @@ def compute(
     columns : str or sequence of str, optional
         Which columns of a data frame, or variables of a Dataset. Default: all that are numeric.
     channel_axis : int, tuple of int, None, str or "auto"
-        As for `streamnorm.compute`; of a DataArray also the name of a dimension. "auto" makes a
-        column, and an xarray variable, one channel.
+        As for `streamnorm.compute`; of a DataArray also the name of a dimension. A column is one
+        channel, and so, with "auto", is a variable of a Dataset.
     exact, nan_policy
         As for `streamnorm.measure`. Nulls of a column, and NaN of an xarray variable that was
         decoded from a file with a fill value, are omitted and counted under every policy.
@@ -78,8 +79,9 @@ def compute(
     >>> compute(da.arange(12, chunks=5).reshape(6, 2))
     Moments(C=2, n=6, mean=[5 6], std=[3.416 3.416])
     """
-    if split_every < 2:
-        msg = f"split_every must be at least 2, got {split_every}"
+    given: Any = split_every
+    if not isinstance(given, int) or given < 2:
+        msg = f"split_every must be a whole number of at least 2, got {split_every!r}"
         raise ValueError(msg)
     how = How(channel_axis, exact, nan_policy).checked()
     sources = sources_of(collection, columns, how)
@@ -101,8 +103,11 @@ def _check_workers() -> None:
     except ValueError:
         return
     if client is not None:
-        # What is pickled must not need us.
-        client.run(eval, "__import__('streamnorm') and None")
+        # What is pickled must not need us. A worker that does not answer may be replaced in time.
+        found = client.run(eval, "__import__('streamnorm') and None", on_error="return")
+        for error in found.values():
+            if isinstance(error, ImportError):
+                raise error
 
 
 def _tree(source: Source, split_every: int) -> Any:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamnorm.engines.answers import chosen_columns, required
-from streamnorm.engines.partitions import ONE, How, Partition, Value
+from streamnorm.engines.answers import ONE, chosen_columns, required
+from streamnorm.engines.partitions import Found, How, Partition
 from streamnorm.layout import kept_axes
 
 __all__ = ["Source", "sources_of"]
@@ -38,7 +38,7 @@ class Source(NamedTuple):
     grid: tuple[int, ...] = ()
 
 
-def sources_of(collection: Any, columns: Any, how: How) -> dict[str, Source]:
+def sources_of(collection: Any, columns: Any, how: How) -> dict[Any, Source]:
     """Return what there is to measure, by column, or under `ONE`.
 
     Raises
@@ -53,12 +53,14 @@ def sources_of(collection: Any, columns: Any, how: How) -> dict[str, Source]:
     kind = list if isinstance(collection, Delayed | list | tuple) else type(collection)
     if hasattr(kind, "data_vars"):
         return _dataset(collection, columns, how, name)
-    if hasattr(kind, "to_delayed") and hasattr(kind, "columns"):
+    if hasattr(kind, "to_delayed") and hasattr(kind, "columns") and collection.ndim:
         return _frame(collection, columns, how, name)
     if columns is not None:
         msg = f"columns= does not apply to a {name}"
         raise ValueError(msg)
     if hasattr(kind, "encoding"):
+        if how.channel_axis == "auto":
+            how = how._replace(channel_axis=how.axis(collection.shape))
         return {ONE: _variable(collection, how, name)}
     if hasattr(kind, "chunks") and dask.is_dask_collection(collection):
         return {ONE: _array(collection, how, name)}
@@ -72,9 +74,11 @@ def _array(array: Any, how: How, name: str) -> Source:
     """
     kept = kept_axes(array.ndim, how.axis(array.shape))
     blocks = array.numblocks
+    cut = any(blocks[axis] > 1 for axis in kept)
     values = array.map_blocks(
         _measured_block,
         how._replace(channel_axis=kept),
+        "chunk {}" + cut * ", whose channels are counted from its own first",
         dtype=object,
         chunks=tuple((1,) * number for number in blocks),
         meta=np.empty((0,) * array.ndim, object),
@@ -89,15 +93,15 @@ def _array(array: Any, how: How, name: str) -> Source:
     return Source(name, [values], pieces, grid)
 
 
-def _measured_block(block: Any, how: How, block_id: tuple[int, ...] = ()) -> Value | None:
-    return _measured(block, how, f"chunk {block_id}")
+def _measured_block(block: Any, how: How, name: str, block_id: tuple[int, ...] = ()) -> Found:
+    return _measured(block, how, name.format(block_id))
 
 
 def _parts(given: Any, how: How, name: str) -> Source:
     """Each Delayed is an array, each partition of a bag several."""
     several = isinstance(given, list | tuple)
     collections = list(given) if several else [given]
-    bag = hasattr(type(given), "to_delayed") and dask.is_dask_collection(given)
+    bag = hasattr(type(given), "to_textfiles") and dask.is_dask_collection(given)
     if not collections or not (bag or all(isinstance(part, Delayed) for part in collections)):
         msg = (
             f"cannot read a {name}; expected a Dask array, data frame or bag, a Delayed or a list "
@@ -106,28 +110,32 @@ def _parts(given: Any, how: How, name: str) -> Source:
         raise TypeError(msg)
     collections = list(dask.optimize(*collections))
     keys = [key for part in collections for key in part.__dask_keys__()]
+    if len(set(keys)) < len(keys):
+        twice = next(at for at, key in enumerate(keys) if key in keys[:at])
+        msg = f"part {twice} of the {name} is there twice: it would be counted twice"
+        raise ValueError(msg)
     measure = _measured_all if bag else _measured
-    tasks = [(measure, key, how, f"partition {at}") for at, key in enumerate(keys)]
+    tasks = [_task(measure, key, how, f"partition {at}") for at, key in enumerate(keys)]
     return Source(name, collections, [tasks])
 
 
-def _measured(batch: Any, how: How, name: str) -> Value | None:
-    return Partition(how, name).add([(batch, None)]).value
+def _measured(batch: Any, how: How, name: str) -> Found:
+    return Partition(how, name).add([(batch, None)]).found
 
 
-def _measured_all(batches: Iterable[Any], how: How, name: str) -> Value | None:
-    return Partition(how, name).add((batch, None) for batch in batches).value
+def _measured_all(batches: Iterable[Any], how: How, name: str) -> Found:
+    return Partition(how, name).add((batch, None) for batch in batches).found
 
 
-def _frame(frame: Any, columns: Any, how: How, name: str) -> dict[str, Source]:
+def _frame(frame: Any, columns: Any, how: How, name: str) -> dict[Any, Source]:
     if not hasattr(type(frame), "select_dtypes"):
         return {ONE: _column(frame, _measured_series, how, name)}
-    numeric = [name for name, dtype in frame.dtypes.items() if dtype.kind in "biuf"]
+    numeric = [column for column, dtype in frame.dtypes.items() if dtype.kind in "biuf"]
     chosen = chosen_columns(columns, list(frame.columns), numeric, name)
     read = frame[chosen]
     return {
         column: _column(
-            read, partial(_measured_column, column), how, f"column {column!r} of {name}"
+            read, partial(_measured_column, column=column), how, f"column {column!r} of {name}"
         )
         for column in chosen
     }
@@ -136,18 +144,24 @@ def _frame(frame: Any, columns: Any, how: How, name: str) -> dict[str, Source]:
 def _column(read: Any, measure: Callable[..., Any], how: How, name: str) -> Source:
     # Not dask.optimize, which gives the whole frame in place of a Series (2026.8).
     read = read.optimize()
-    keys = enumerate(read.__dask_keys__())
-    tasks = [(measure, key, how, f"partition {at} of {name}") for at, key in keys]
+    tasks = [
+        _task(measure, key, how, f"partition {at} of {name}")
+        for at, key in enumerate(read.__dask_keys__())
+    ]
     return Source(name, [read], [tasks])
 
 
-def _measured_column(column: str, frame: Any, how: How, name: str) -> Value | None:
+def _task(measure: Callable[..., Found], key: Any, how: How, name: str) -> tuple[Any, ...]:
+    # What else a task holds could be the name of another one.
+    return partial(measure, how=how, name=name), key
+
+
+def _measured_column(frame: Any, how: How, name: str, column: str) -> Found:
     return _measured_series(frame[column], how, name)
 
 
-def _measured_series(series: Any, how: How, name: str) -> Value | None:
-    values = required("pyarrow", "dask").array(series, from_pandas=False)
-    return Partition(how, name).add_column(values).value
+def _measured_series(series: Any, how: How, name: str) -> Found:
+    return Partition(how, name).add_column(series).found
 
 
 def _dataset(dataset: Any, columns: Any, how: How, name: str) -> dict[str, Source]:

@@ -1,20 +1,19 @@
-"""What engines have in common: one partition -> a value, values of partitions -> one.
-
-A partition without any rows gives None, since nobody may know its channels.
-"""
+"""What engines have in common: what a partition holds, and what all partitions hold together."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamnorm.accumulator import Accumulator
 from streamnorm.arrays import shape_of, sliceable
-from streamnorm.arrow import batches_of, is_scalar
+from streamnorm.arrow import batches_of, is_scalar, is_unknown
 from streamnorm.exact import ExactMoments
-from streamnorm.layout import ChannelAxis
+from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.limbs import widened
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.meta import Provenance, Report
@@ -23,12 +22,44 @@ from streamnorm.origin import new_pass
 from streamnorm.sources.items import auto_axis
 from streamnorm.value import merge
 
-__all__ = ["ONE", "How", "Partition", "Value", "beside", "merged", "renamed"]
+__all__ = [
+    "NOTHING",
+    "Found",
+    "How",
+    "Partition",
+    "Value",
+    "beside",
+    "merged",
+    "renamed",
+    "with_nulls",
+]
 
 Value = Moments | ExactMoments
 Batch = tuple[Any, Any]
-ONE = ""
-"""Stands for the name of what has none: a source of one value."""
+
+
+class Found(NamedTuple):
+    """What was found in a partition, or in several.
+
+    Attributes
+    ----------
+    value : Moments, ExactMoments or None
+        None where there were no rows, or only nulls: nobody may know the channels then.
+    nulls : int
+        Rows of which nothing is known there, not even how many values they would have.
+    each : tuple of int
+        How many values of a channel a row has, where that is known: one number, if all agree.
+    skipped : int
+        Rows that were left out before anything was made of them.
+    """
+
+    value: Value | None = None
+    nulls: int = 0
+    each: tuple[int, ...] = ()
+    skipped: int = 0
+
+
+NOTHING = Found()
 
 
 class How(NamedTuple):
@@ -74,6 +105,9 @@ class Partition:
     def __init__(self, how: How, name: str) -> None:
         self._how, self._name = how, name
         self._accumulator: Any = None
+        self._axis: ChannelAxis = None
+        self._nulls = self._skipped = 0
+        self._each: set[int] = set()
 
     def add(self, batches: Iterable[Batch]) -> "Partition":
         """Measure arrays, each with its mask or None."""
@@ -86,48 +120,77 @@ class Partition:
         return self
 
     def add_column(self, column: Any) -> "Partition":
-        """Measure a pyarrow array; one of scalars is one channel."""
+        """Measure a column of rows, of pyarrow or pandas; one of scalars is one channel."""
+        if not hasattr(column, "type"):
+            # NaN of pandas is a number here, as it is elsewhere; what is missing is None or NA.
+            column = import_module("pyarrow").array(column, from_pandas=False)
+        if is_unknown(column):
+            self._nulls += len(column)
+            return self
         if is_scalar(column.type):
             self._how = self._how._replace(channel_axis=None)
-        return self.add(batches_of(column))
+        return self.add(map(self._of_rows, batches_of(column)))
+
+    def skip(self, rows: int) -> "Partition":
+        """Count rows that nothing can be made of."""
+        self._skipped += rows
+        return self
 
     @property
-    def value(self) -> Value | None:
-        """What was measured; None if there was nothing."""
-        if self._accumulator is None:
-            return None
-        value: Value = self._accumulator.moments
-        rows = bool(value.count.any() or value.omitted.any())
-        return _with_pass(value, self._name, [value.meta.provenance.passes[0].dtype], int(rows))
+    def found(self) -> Found:
+        """What was measured."""
+        value = None
+        if self._accumulator is not None:
+            value = self._accumulator.moments
+            rows = bool(value.count.any() or value.omitted.any())
+            dtype = value.meta.provenance.passes[0].dtype
+            value = _with_pass(value, self._name, [dtype], int(rows))
+        return Found(value, self._nulls, tuple(sorted(self._each)), self._skipped)
 
     def _begin(self, shape: Sequence[int]) -> None:
+        self._axis = self._how.axis(shape)
         self._accumulator = Accumulator(
-            channel_axis=self._how.axis(shape),
+            channel_axis=self._axis,
             exact=self._how.exact,
             nan_policy=self._how.nan_policy,
             threads=1,
         )
 
+    def _of_rows(self, batch: Batch) -> Batch:
+        """Note how many values of a channel a row has; rows are no channels."""
+        shape = batch[0].shape
+        kept = kept_axes(len(shape), self._axis if self._accumulator else self._how.axis(shape))
+        if 0 in kept:
+            msg = (
+                f"channel_axis={self._how.channel_axis} of batches of shape {shape} is that of the "
+                f"rows, which are not channels; axis 1 is the first of a value"
+            )
+            raise ValueError(msg)
+        self._each.add(prod(n for axis, n in enumerate(shape[1:], 1) if axis not in kept))
+        return batch
 
-def renamed(value: Value | None, name: str) -> Value | None:
+
+def renamed(found: Found, name: str) -> Found:
     """Name the partition behind a value, where only now its number is known."""
-    if value is None:
-        return None
-    entry = replace(value.meta.provenance.passes[0], source=name)
-    return value.with_meta(provenance=Provenance((entry,)))
+    if found.value is None:
+        return found
+    entry = replace(found.value.meta.provenance.passes[0], source=name)
+    return found._replace(value=found.value.with_meta(provenance=Provenance((entry,))))
 
 
-def merged(parts: Sequence[Value | None]) -> Value | None:
-    """Merge the values of partitions in their order; the passes behind them become one.
+def merged(parts: Sequence[Found]) -> Found:
+    """Merge what was found in partitions, in their order; the passes behind them become one.
 
     Raises
     ------
     ValueError
         If their channels differ; the message names both partitions.
     """
-    some = [part for part in parts if part is not None]
+    each = sorted({number for part in parts for number in part.each})
+    counted = sum(part.nulls for part in parts), tuple(each), sum(part.skipped for part in parts)
+    some = [part.value for part in parts if part.value is not None]
     if not some:
-        return None
+        return Found(None, *counted)
     for part in some:
         if part.channel_shape != some[0].channel_shape:
             mine, first = (value.meta.provenance.passes[0].source for value in (part, some[0]))
@@ -137,22 +200,23 @@ def merged(parts: Sequence[Value | None]) -> Value | None:
             )
             raise ValueError(msg)
     first, last = (part.meta.provenance.passes[0].source for part in (some[0], some[-1]))
-    return _as_one(merge(some), first if len(some) == 1 else f"{first} to {last}", some)
+    name = first if len(some) == 1 else f"{first} to {last}"
+    return Found(_as_one(merge(some), name, some), *counted)
 
 
-def beside(values: Sequence[Value | None], grid: Sequence[int]) -> Value | None:
+def beside(parts: Sequence[Found], grid: Sequence[int]) -> Found:
     """Join the values of pieces of the channels.
 
     Parameters
     ----------
-    values : sequence of Moments, or of ExactMoments
+    parts : sequence of Found
         One for each piece, in C order.
     grid : sequence of int
         In how many pieces each kept axis was cut.
     """
-    some = [value for value in values if value is not None]
-    if len(some) < len(values):
-        return None
+    some = [part.value for part in parts if part.value is not None]
+    if len(some) < len(parts):
+        return NOTHING
     records = [value.rows for value in some]
     if len({rows.dtype for rows in records}) > 1:
         records = list(map(widened, records))
@@ -163,7 +227,31 @@ def beside(values: Sequence[Value | None], grid: Sequence[int]) -> Value | None:
     meta = replace(some[0].meta, channel_shape=rows.shape if rows.ndim > 1 else None)
     exact = isinstance(some[0], ExactMoments)
     whole = (ExactMoments.of_rows if exact else Moments.of_partial)(rows.reshape(-1), meta)
-    return _as_one(whole, some[0].meta.provenance.passes[0].source, some)
+    return Found(_as_one(whole, some[0].meta.provenance.passes[0].source, some))
+
+
+def with_nulls(found: Found) -> Value | None:
+    """Return the value with the nulls among its omitted values, now that all is known of it.
+
+    Raises
+    ------
+    ValueError
+        If it is not known how many values a null stands for.
+    """
+    value, nulls, each, _ = found
+    if value is None or not nulls:
+        return value
+    if len(each) != 1:
+        msg = (
+            f"{nulls:,} rows are null in partitions that hold nothing else, and other rows have "
+            f"{' or '.join(map(str, each))} values of a channel, so nobody knows how many are "
+            f"missing; leave them out"
+        )
+        raise ValueError(msg)
+    rows = value.rows.copy()
+    rows["omitted"] += nulls * each[0]
+    make = ExactMoments.of_rows if isinstance(value, ExactMoments) else Moments.of_partial
+    return make(rows, value.meta)
 
 
 @contextmanager

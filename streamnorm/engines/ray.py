@@ -1,13 +1,14 @@
 """Ray: data sets block by block, and object refs by a tree of tasks."""
 
 import pickle
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from streamnorm.arrow import is_numeric
-from streamnorm.engines.answers import chosen_columns, finished, plain_errors, required
-from streamnorm.engines.partitions import ONE, How, Partition, Value, merged, renamed
+from streamnorm.engines.answers import ONE, chosen_columns, finished, plain_errors, required
+from streamnorm.engines.partitions import NOTHING, Found, How, Partition, merged, renamed
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy
 
@@ -16,6 +17,8 @@ __all__ = ["compute"]
 ray = required("ray", "ray")
 _TOGETHER = 8
 """Values that one task merges; a power of two, so that the tree is that of `streamnorm.merge`."""
+_RUNNING = threading.Lock()
+"""Held while options of a context are ours: data sets share it."""
 _REMEDY = "or ray.init(runtime_env={'pip': ['streamnorm']})"
 
 
@@ -72,50 +75,52 @@ def compute(
     name = f"ray {type(dataset).__name__}"
     with plain_errors(_REMEDY):
         if hasattr(dataset, "map_batches"):
-            values = _dataset(dataset, columns, how, name)
+            found = _dataset(dataset, columns, how, name)
         else:
-            values = {ONE: _refs(dataset, columns, how, name)}
-    names = {n: name if n == ONE else f"column {n!r} of {name}" for n in values}
-    return finished(values, names, "ray", columns)
+            found = {ONE: _refs(dataset, columns, how, name)}
+    names = {n: name if n is ONE else f"column {n!r} of {name}" for n in found}
+    return finished(found, names, "ray", columns)
 
 
-def _dataset(dataset: Any, columns: Any, how: How, name: str) -> dict[str, Value | None]:
+def _dataset(dataset: Any, columns: Any, how: How, name: str) -> dict[Any, Found]:
     schema = dataset.schema()
     there = dict(zip(schema.names, schema.types, strict=True)) if schema else {}
     if not there:
-        return {ONE: None}
+        return {ONE: NOTHING}
     numeric = [column for column, kind in there.items() if is_numeric(kind)]
     chosen = chosen_columns(columns, list(there), numeric, name)
     blocks = dataset.select_columns(chosen).map_batches(
-        _block, batch_size=None, batch_format="pyarrow", fn_args=(chosen, how)
+        _block, batch_size=None, batch_format=None, fn_args=(chosen, how)
     )
-    with _in_order(dataset.context.execution_options):
+    with _all_in_order(dataset.context):
         rows = blocks.take_all()
-    found = [pickle.loads(row["values"]) for row in rows]  # noqa: S301 - our own, a moment ago
+    found = [pickle.loads(row["found"]) for row in rows]  # noqa: S301 - our own, a moment ago
     return {
-        column: merged([renamed(values[column], f"block {at}") for at, values in enumerate(found)])
+        column: merged([renamed(parts[column], f"block {at}") for at, parts in enumerate(found)])
         for column in chosen
     }
 
 
 def _block(table: Any, columns: Sequence[str], how: How) -> dict[str, list[bytes]]:
-    where = f"a block of {table.num_rows:,} rows, column"
-    values = {n: Partition(how, f"{where} {n!r}").add_column(table[n]).value for n in columns}
-    return {"values": [pickle.dumps(values)]}
+    where = f"a block of {len(table):,} rows, column"
+    found = {n: Partition(how, f"{where} {n!r}").add_column(table[n]).found for n in columns}
+    return {"found": [pickle.dumps(found)]}
 
 
 @contextmanager
-def _in_order(options: Any) -> Iterator[None]:
-    """Have blocks come in their order; the options are those of the caller's data set."""
-    before = options.preserve_order
-    options.preserve_order = True
-    try:
-        yield
-    finally:
-        options.preserve_order = before
+def _all_in_order(context: Any) -> Iterator[None]:
+    """Have blocks come in their order, and none left out because it failed."""
+    options = context.execution_options
+    with _RUNNING:
+        before = options.preserve_order, context.max_errored_blocks
+        options.preserve_order, context.max_errored_blocks = True, 0
+        try:
+            yield
+        finally:
+            options.preserve_order, context.max_errored_blocks = before
 
 
-def _refs(refs: Any, columns: Any, how: How, name: str) -> Value | None:
+def _refs(refs: Any, columns: Any, how: How, name: str) -> Found:
     """Measure objects by tasks, and merge by tasks, so many at a time."""
     given = list(refs) if isinstance(refs, list | tuple) else []
     if columns is not None or not given or not all(isinstance(r, ray.ObjectRef) for r in given):
@@ -124,17 +129,20 @@ def _refs(refs: Any, columns: Any, how: How, name: str) -> Value | None:
             f"without columns="
         )
         raise TypeError(msg)
+    if len(set(given)) < len(given):
+        msg = "a ref is there twice: its data would be counted twice; name every object once"
+        raise ValueError(msg)
     measure, merge = ray.remote(_object), ray.remote(_merged)
     left = [measure.remote(ref, how, f"object {at}") for at, ref in enumerate(given)]
     while len(left) > 1:
         left = [merge.remote(*left[i : i + _TOGETHER]) for i in range(0, len(left), _TOGETHER)]
-    value: Value | None = ray.get(left[0])
-    return value
+    found: Found = ray.get(left[0])
+    return found
 
 
-def _object(array: Any, how: How, name: str) -> Value | None:
-    return Partition(how, name).add([(array, None)]).value
+def _object(array: Any, how: How, name: str) -> Found:
+    return Partition(how, name).add([(array, None)]).found
 
 
-def _merged(*parts: Value | None) -> Value | None:
+def _merged(*parts: Found) -> Found:
     return merged(parts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from streamnorm.engines.answers import chosen_columns, finished, plain_errors, required
-from streamnorm.engines.partitions import How, Partition, merged, renamed
+from streamnorm.engines.partitions import How, Partition, merged, renamed, with_nulls
 from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy
 from streamnorm.packing import from_bytes, to_bytes
@@ -48,7 +48,7 @@ def compute(
         As for `streamnorm.measure`. Nulls are omitted and counted under every policy.
     decode : callable, optional
         Makes an array of every value of the columns, for example of the bytes of an image. A null
-        is left out.
+        is skipped: ``meta.report.skipped`` counts them, and a warning says so.
 
     Returns
     -------
@@ -73,6 +73,9 @@ def compute(
     Moments(C=1, n=5, mean=[2], std=[1.414])
     """
     how = How(channel_axis, exact, nan_policy).checked()
+    if not hasattr(df, "mapInArrow"):
+        msg = f"expected a Spark DataFrame, got {type(df).__module__}.{type(df).__qualname__}"
+        raise TypeError(msg)
     kinds = {field.name: field.dataType for field in df.schema.fields}
     numeric = [n for n, kind in kinds.items() if _is_numeric(kind)]
     chosen = chosen_columns(columns, list(kinds), numeric, "spark DataFrame")
@@ -83,16 +86,16 @@ def compute(
         # Plain names: mapInArrow cannot find a column with a dot in its own.
         selected = df.select(*(_plain(n, kinds[n], f"c{i}") for i, n in enumerate(chosen)))
         rows = selected.mapInArrow(work, "partition long, state binary").collect()
-    found = {row.partition: pickle.loads(row.state) for row in rows}  # noqa: S301 - our own
-    if len(found) != len(rows):
-        msg = f"Spark gave {len(rows)} results of {len(found)} partitions; nothing was merged"
+    parts = {row.partition: pickle.loads(row.state) for row in rows}  # noqa: S301 - our own
+    if len(parts) != len(rows):
+        msg = f"Spark gave {len(rows)} results of {len(parts)} partitions; nothing was merged"
         raise RuntimeError(msg)
-    values = {
-        column: merged([renamed(found[at][n], f"partition {at}") for at in sorted(found)])
+    found = {
+        column: merged([renamed(parts[at][n], f"partition {at}") for at in sorted(parts)])
         for n, column in enumerate(chosen)
     }
     names = {n: f"column {n!r} of spark DataFrame" for n in chosen}
-    return finished(values, names, "spark", columns)
+    return finished(found, names, "spark", columns)
 
 
 def moments(
@@ -117,7 +120,8 @@ def moments(
     Returns
     -------
     pyspark.sql.Column
-        Binary; null for a group without rows.
+        Binary, of numbers without provenance; null for a group of nothing but null lists. Spark
+        lets no aggregate of its own stand beside it in one ``agg``.
 
     Examples
     --------
@@ -129,7 +133,8 @@ def moments(
     how = How(channel_axis, exact, nan_policy).checked()
 
     def of_group(values: Any) -> Any:
-        value = Partition(how, f"a group of {len(values):,} rows").add_column(values).value
+        found = Partition(how, f"a group of {len(values):,} rows").add_column(values).found
+        value = with_nulls(found)
         return None if value is None else to_bytes(value)
 
     # By these Spark knows that a whole group is wanted, and one value given.
@@ -149,8 +154,9 @@ def _measuring(columns: Sequence[str], how: How, decode: Decode | None) -> Calla
                 if decode is None:
                     part.add_column(column)
                 else:
+                    part.skip(column.null_count)
                     part.add((decode(row), None) for row in column.drop_null().to_pylist())
-        state = pickle.dumps([part.value for part in parts])
+        state = pickle.dumps([part.found for part in parts])
         yield arrow.RecordBatch.from_pydict({"partition": [at], "state": [state]})
 
     return measure

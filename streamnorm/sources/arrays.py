@@ -19,13 +19,14 @@ from streamnorm.sources.items import (
     DEVICE_ITEM_VALUES,
     ITEM_VALUES,
     Choice,
+    Inputs,
     Item,
     Reading,
     Source,
     auto_axis,
     describe,
+    inputs_of,
     rows_per_item,
-    sizes_of,
 )
 from streamnorm.tensors import on_device
 
@@ -47,8 +48,10 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
     return Source(describe(array), "array", items, total, auto_axis, inputs=inputs)
 
 
-def _as_input(name: str, array: Any) -> list[tuple[str, int]]:
-    return [(f"{name}, {array.dtype}", int(array.nbytes))]
+def _as_input(name: str, array: Any) -> Inputs:
+    # Strides: items of another order in memory are summed in another order.
+    order = str(getattr(array, "strides", None) or tuple(array.stride()))
+    return Inputs([(f"{name}, {array.dtype}", int(array.nbytes))], ways=[("strides", order)])
 
 
 def _slices(
@@ -135,7 +138,7 @@ def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
         else _slices(mapped, mapped.shape, axis, choice)
     )
     total = _slice_count(mapped.shape, axis, choice)
-    inputs = partial(sizes_of, [str(path)])
+    inputs = partial(inputs_of, [str(path)])
     return Source(str(path), "NumPy file", items, total, auto_axis, inputs=inputs)
 
 
@@ -182,7 +185,7 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
     sources = [from_npy(Path(path), channel_axis, choice) for path in paths]
     items = (item for source in sources for item in source.items)
     total = sum(source.total or 0 for source in sources)
-    inputs = partial(sizes_of, paths)
+    inputs = partial(inputs_of, paths)
     name = f"{len(paths)} .npy files"
     return Source(name, "NumPy files", items, total, auto_axis, inputs=inputs)
 
@@ -202,7 +205,7 @@ def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Sou
         msg = f"{path} holds the arrays {members}; pass select= one of them"
         raise ValueError(msg)
     items = _member_slices(path, select, channel_axis, choice)
-    inputs = partial(sizes_of, [str(path)])
+    inputs = partial(inputs_of, [str(path)])
     name = f"{path}:{select}"
     return Source(name, "NumPy archive", items, None, auto_axis, inputs=inputs)
 

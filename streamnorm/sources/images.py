@@ -16,7 +16,7 @@ import numpy as np
 
 from streamnorm.arrays import Array
 from streamnorm.sources.arrays import checked_indices
-from streamnorm.sources.items import Choice, Item, Reading, Source, sizes_of
+from streamnorm.sources.items import Choice, Item, Reading, Source, inputs_of
 from streamnorm.sources.pixels import pixels
 
 __all__ = ["SUFFIXES", "from_folder", "from_image_files", "is_image"]
@@ -97,7 +97,7 @@ def _source(name: str, files: list[str], choice: Choice, ignored: int, root: str
         ignored,
         one_kind=True,
         group=16,
-        inputs=partial(sizes_of, files, root),
+        inputs=partial(inputs_of, files, root, colours=mode),
     )
 
 

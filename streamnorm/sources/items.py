@@ -1,9 +1,10 @@
 """What a source is: a name, and items in a fixed order, each read when its turn comes."""
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -14,19 +15,24 @@ __all__ = [
     "DEVICE_ITEM_VALUES",
     "ITEM_VALUES",
     "Choice",
+    "Inputs",
     "Item",
     "Reading",
     "Source",
     "Tally",
     "auto_axis",
     "describe",
+    "inputs_of",
     "rows_per_item",
-    "sizes_of",
 ]
 
 
 ITEM_VALUES = 1 << 21
 """Values in a slice of an array: enough to outweigh the handing over, little enough to stop at."""
+_LOOKED_INTO = 16
+"""Files, evenly spread: to look into all would be to read the data twice."""
+_LOOK = 4096
+"""Bytes, in three places of a file."""
 DEVICE_ITEM_VALUES = 1 << 28
 """In a slice of a tensor on a device, where to start a kernel takes as long as to read millions."""
 
@@ -64,6 +70,25 @@ class Tally:
     first: Sequence[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the items of a source are made of, by which a change is noticed.
+
+    Attributes
+    ----------
+    sizes : list of (str, int)
+        Names and sizes.
+    looks : list of (str, str)
+        Of some files, a digest of some of their bytes: a data set made anew may have equal sizes.
+    ways : list of (str, str)
+        How they are read, beyond what was asked for.
+    """
+
+    sizes: list[tuple[str, int]]
+    looks: list[tuple[str, str]] = field(default_factory=list)
+    ways: list[tuple[str, str]] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set to be read once.
@@ -92,7 +117,7 @@ class Source:
     audit : callable or None
         What a finished pass says about the source, as warnings.
     inputs : callable or None
-        What the items are made of: names and sizes, by which a change is noticed.
+        What the items are made of.
     once : str
         Why another pass would not give the same items, if so.
     rest : callable or None
@@ -110,7 +135,7 @@ class Source:
     lasting: bool = True
     group: int = 1
     audit: Callable[[Tally], list[str]] | None = None
-    inputs: Callable[[], list[tuple[str, int]]] | None = None
+    inputs: Callable[[], Inputs] | None = None
     once: str = ""
     rest: Callable[[int], Iterable[Item]] | None = None
 
@@ -185,9 +210,17 @@ def describe(array: Any) -> str:
     return f"{type(array).__name__} of shape {shape_of(array)}"
 
 
-def sizes_of(files: Iterable[str], root: str = "") -> list[tuple[str, int]]:
-    """Return names and sizes of files, in their order; -1 for one that cannot be read."""
-    return [(file, _size_of(os.path.join(root, file))) for file in files]
+def inputs_of(files: Sequence[str], root: str = "", **ways: str | None) -> Inputs:
+    """Return names and sizes of files, in their order, and a look into some of them.
+
+    A file that cannot be read has the size -1.
+    """
+    sizes = [(file, _size_of(os.path.join(root, file))) for file in files]
+    looked = {len(files) * k // _LOOKED_INTO for k in range(_LOOKED_INTO)} if files else ()
+    looks = [
+        (files[at], _look(os.path.join(root, files[at]), sizes[at][1])) for at in sorted(looked)
+    ]
+    return Inputs(sizes, looks, [(name, str(way)) for name, way in ways.items()])
 
 
 def _size_of(path: str) -> int:
@@ -195,3 +228,16 @@ def _size_of(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return -1
+
+
+def _look(path: str, size: int) -> str:
+    """Return a digest of the beginning, the middle and the end of a file."""
+    seen = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for start in (0, size // 2, max(0, size - _LOOK)):
+                file.seek(start)
+                seen.update(file.read(_LOOK))
+    except OSError:
+        return ""
+    return seen.hexdigest()[:16]

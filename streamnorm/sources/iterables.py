@@ -6,8 +6,17 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from streamnorm.arrays import pick, shape_of, type_name
-from streamnorm.sources.items import Choice, Item, Reading, Source, Tally, auto_axis, describe
+from streamnorm.arrays import name_of, pick, shape_of, type_name
+from streamnorm.sources.items import (
+    Choice,
+    Inputs,
+    Item,
+    Reading,
+    Source,
+    Tally,
+    auto_axis,
+    describe,
+)
 
 __all__ = ["from_iterable", "from_loader", "is_loader"]
 
@@ -24,12 +33,16 @@ def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
     return Source(name, "iterable", items, total, auto_axis, inputs=inputs)
 
 
-def _as_inputs(batches: Sequence[Any], choice: Choice) -> list[tuple[str, int]]:
+def _as_inputs(batches: Sequence[Any], choice: Choice) -> Inputs:
     arrays = (pick(batch, choice.select) for batch in batches)
-    return [
-        (f"batch {number}, {describe(array)}", int(getattr(array, "nbytes", 0)))
+    sizes = [
+        (
+            f"batch {number}, {describe(array)}, {getattr(array, 'dtype', '')}",
+            int(getattr(array, "nbytes", 0)),
+        )
         for number, array in enumerate(arrays)
     ]
+    return Inputs(sizes)
 
 
 def _items(batches: Iterable[Any], choice: Choice, start: int = 0) -> Iterator[Item]:
@@ -64,13 +77,14 @@ def from_loader(loader: Any, choice: Choice) -> Source:
     )
 
 
-def _samples(loader: Any) -> list[tuple[str, int]]:
+def _samples(loader: Any) -> Inputs:
     each = getattr(loader.batch_sampler, "batch_size", None) or 0
-    return [
+    sizes = [
         ("samples", len(loader.dataset)),
         ("samples of a batch", each),
         ("batches", len(loader)),
     ]
+    return Inputs(sizes, ways=[("collate_fn", name_of(loader.collate_fn))])
 
 
 def _why_once(loader: Any) -> str:
