@@ -1,31 +1,25 @@
 """Values as bytes of a size that kind and channels tell, for engines that send them around."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamnorm import limbs
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import checked_meta
 from streamnorm.labels import Label
 from streamnorm.limbs import NARROW, WIDE
-from streamnorm.meta import NO_META, Meta, Provenance, Report
+from streamnorm.meta import NO_META, Meta, Provenance
 from streamnorm.moments import Moments
-from streamnorm.origin import new_pass
 from streamnorm.partial import PARTIAL
-from streamnorm.value import Value, merge
+from streamnorm.value import Value
 
-__all__ = ["Header", "across", "agreed", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
+__all__ = ["KINDS", "Header", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
 
-V = TypeVar("V", Moments, ExactMoments)
-Words = NDArray[np.int64]
 VERSION = 1
-_KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
+KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
 _HEADER_BYTES = 32
-_WRONG = "neither Moments nor ExactMoments"
 _DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype)
 
 
@@ -59,77 +53,11 @@ class Header(NamedTuple):
 def header_of(value: Value | None) -> Header:
     """Describe a value, or None for nothing; other things too, for all to refuse them."""
     if not isinstance(value, Value | None):
-        return Header(VERSION, len(_KINDS), 0, 0)
+        return Header(VERSION, len(KINDS), 0, 0)
     if value is None:
         return Header(VERSION, 0, 0, 0)
     kind = 1 if isinstance(value, Moments) else 2 + (value.rows.dtype == WIDE.dtype)
     return Header(VERSION, kind, value.channels, len(_named(value.meta)))
-
-
-def agreed(headers: Sequence[Header]) -> Header:
-    """Return how all pack for each other.
-
-    Raises
-    ------
-    ValueError
-        If versions, kinds or channels differ, or there is nothing; the message says which ranks
-        have what.
-    """
-    if any(header.kind == len(_KINDS) for header in headers):
-        what = [_WRONG if header.kind == len(_KINDS) else "a value" for header in headers]
-        _refuse("must all give values or None", what, "pass an accumulator's .moments")
-    some = [header for header in headers if header.kind]
-    versions = [header.version for header in headers]
-    if len(set(versions)) > 1:
-        _refuse("send different versions of their values", versions, "install one release")
-    if not some:
-        msg = f"none of the {len(headers)} ranks has a value; give one of them Moments.empty(C)"
-        raise ValueError(msg)
-    kinds = [_KINDS[min(header.kind, 2)] for header in headers]
-    if len({kind for kind in kinds if kind != _KINDS[0]}) > 1:
-        _refuse("have different kinds of values", kinds, "measure all with exact=True, or none")
-    channels = [header.channels for header in headers]
-    if len({header.channels for header in some}) > 1:
-        _refuse("have different numbers of channels", channels, "measure the same channels")
-    return Header(*map(max, zip(*some, strict=True)))
-
-
-def across(value: V | None, gather: Callable[[Words], Sequence[Words]], source: str) -> V:
-    """Merge the values of all ranks, by whatever gathers.
-
-    Two gatherings are made: of headers, by which every rank knows whether the values fit each
-    other, and of states of one size, which are merged in the order of the ranks.
-
-    Parameters
-    ----------
-    value : Moments, ExactMoments or None
-        What this rank has.
-    gather : callable
-        Takes int64 words and returns those of all ranks, in their order, on every rank.
-    source : str
-        For provenance.
-
-    Raises
-    ------
-    ValueError
-        If the values do not fit; see `agreed`.
-    """
-    headers = gather(np.array(header_of(value), np.int64))
-    form = agreed([Header(*header.tolist()) for header in headers])
-    states = gather(np.frombuffer(pack(value, form), np.int64))
-    merged: V = merge([unpack(state.tobytes(), form) for state in states])  # type: ignore[assignment]
-    report = Report(read=len(states), omitted=int(merged.omitted.sum()))
-    entry = new_pass(source, "ranks", report=report)
-    return merged.with_meta(provenance=merged.meta.with_pass(entry).provenance)
-
-
-def _refuse(what: str, found: Sequence[object], remedy: str) -> None:
-    ranks: dict[object, list[int]] = {}
-    for rank, value in enumerate(found):
-        ranks.setdefault(value, []).append(rank)
-    said = "; ".join(f"rank(s) {', '.join(map(str, r))}: {value}" for value, r in ranks.items())
-    msg = f"the ranks {what} ({said}); {remedy} on every rank"
-    raise ValueError(msg)
 
 
 def _named(meta: Meta) -> bytes:
@@ -184,6 +112,7 @@ def from_bytes(data: bytes) -> Moments | ExactMoments:
     words = np.frombuffer(data[:_HEADER_BYTES], np.int64).tolist() if len(data) % 8 == 0 else []
     form = Header(*words) if len(words) == len(Header._fields) else None
     known = form is not None and form.version == VERSION and form.kind in (1, 2, 3)
+    known = known and min(words) >= 0
     if form is None or not known or len(data) != _HEADER_BYTES + form.size:
         msg = f"these {len(data)} bytes are no moments that this release has written"
         raise ValueError(msg)

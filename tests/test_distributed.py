@@ -17,6 +17,7 @@ ranks = pytest.importorskip("ranks")
 
 import streamnorm as sn  # noqa: E402 - needs torch
 from streamnorm import packing  # noqa: E402 - the same
+from streamnorm.engines.ranks import agreed  # noqa: E402 - the same
 from streamnorm.engines.torch import all_merge  # noqa: E402 - the same
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(180)]
@@ -165,7 +166,7 @@ def test_without_a_process_group_there_is_nobody_to_merge_with():
 def test_packed_values_come_back_in_every_bit(exact, dtype, names):
     value = sn.measure(np.random.default_rng(0).normal(size=(5, 3)).astype(dtype), exact=exact)
     value = value.with_meta(names=names)
-    form = packing.agreed([packing.header_of(value), packing.header_of(None)])
+    form = agreed([packing.header_of(value), packing.header_of(None)])
     data = packing.pack(value, form)
     assert len(data) == form.size == len(packing.pack(None, form))
     again = packing.unpack(data, form)
@@ -176,4 +177,4 @@ def test_packed_values_come_back_in_every_bit(exact, dtype, names):
 def test_other_versions_of_packed_values_are_refused():
     mine = packing.header_of(sn.Moments.empty(3))
     with pytest.raises(ValueError, match=r"rank\(s\) 0, 2: 1; rank\(s\) 1: 9"):
-        packing.agreed([mine, mine._replace(version=9), mine])
+        agreed([mine, mine._replace(version=9), mine])

@@ -3,18 +3,16 @@
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamnorm.engines.answers import required
+from streamnorm.engines.ranks import Words, across
 from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
-from streamnorm.packing import across
 
 __all__ = ["all_merge"]
 
 MPI = required("mpi4py.MPI", "mpi")
 V = TypeVar("V", Moments, ExactMoments)
-Words = NDArray[np.int64]
 
 
 def all_merge(value: V | None, comm: Any = None) -> V:

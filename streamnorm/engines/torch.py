@@ -5,9 +5,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
+from streamnorm.engines.ranks import across
 from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
-from streamnorm.packing import across
 
 __all__ = ["all_merge", "gather"]
 
