@@ -177,11 +177,12 @@ def compute(
     if isinstance(channel_axis, str) and channel_axis != "auto":
         msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
         raise TypeError(msg)
-    choice = Choice(select, _listed(include), _listed(exclude), indices, mode)
+    skips = on_error == "skip"
+    choice = Choice(select, _listed(include), _listed(exclude), indices, mode, skips=skips)
     workers = threads.resolve(workers, "workers")
     opened = open_source(source, channel_axis, choice)
     plan = Plan(channel_axis, nan_policy, exact, transform)
-    fold = Fold(opened, on_error == "skip", stack_for(exact))
+    fold = Fold(opened, skips, stack_for(exact))
     asked = label is not None or checkpoint is not None
     inputs = opened.inputs() if asked and opened.inputs is not None else None
     named = None if label is None else _with_digest(label, inputs)

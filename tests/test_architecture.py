@@ -52,7 +52,7 @@ ROOMS = (
     ("accumulator",),
     ("sources.items", "sources.pixels"),
     ("sources.arrays", "sources.iterables"),
-    ("sources.images",),
+    ("sources.images", "sources.numpy_files"),
     ("sources.registry",),
     ("reading", "progress"),
     ("folding",),

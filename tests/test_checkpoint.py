@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,9 +221,79 @@ def test_a_loader_of_other_batches_is_another(tmp_path, changed):
 
 
 def test_numbers_of_numpy_name_an_axis_as_others_do(tmp_path):
-    batch = [np.arange(8.0).reshape(4, 2)]
-    value = sn.compute(batch, channel_axis=np.int64(1), checkpoint=tmp_path / "c")
-    assert same(value, sn.compute(batch, channel_axis=1))
+    options = {"checkpoint": tmp_path / "c", "workers": 1}
+    with pytest.raises(StoppedError):
+        sn.compute(batches(None), channel_axis=np.int64(1), transform=StopsAt(3), **options)
+    value = sn.compute(batches(None), channel_axis=1, transform=StopsAt(9), **options)
+    assert same(value, sn.compute(batches(None), channel_axis=1))
+
+
+@pytest.mark.parametrize("before", [1, 3])
+def test_workers_before_and_after_make_no_difference(shards, tmp_path, before):
+    path = tmp_path / "c"
+    with pytest.raises(StoppedError):
+        sn.compute(shards, transform=StopsAt(9), checkpoint=path, workers=before)
+    value = sn.compute(shards, transform=StopsAt(99), checkpoint=path, workers=4 - before)
+    assert same(value, sn.compute(shards))
+
+
+def test_files_made_anew_with_the_same_names_and_sizes_are_other_files(shards, tmp_path):
+    kept = begun(shards, tmp_path)
+    for path in shards:
+        np.save(path, np.load(path) + 1)
+    with pytest.raises(ValueError, match=r"16 of 16 files looked into have another content: .*00"):
+        sn.compute(shards, transform=StopsAt(99), checkpoint=tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == kept
+
+
+def test_the_same_relative_names_elsewhere_are_other_files(shards, tmp_path, monkeypatch):
+    for folder, value in (("a", 0.0), ("b", 100.0)):
+        (tmp_path / folder / "shards").mkdir(parents=True)
+        for k in range(3):
+            np.save(tmp_path / folder / "shards" / f"{k}.npy", np.full((4, 3), value))
+    options = {"checkpoint": tmp_path / "c", "workers": 1}
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(StoppedError):
+        sn.compute("shards/*.npy", transform=StopsAt(2), **options)
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(ValueError, match="3 of 3 files looked into have another content"):
+        sn.compute("shards/*.npy", transform=StopsAt(9), **options)
+
+
+def test_files_that_are_ignored_are_counted_once_and_for_all(tmp_path):
+    folder = folder_of_images(tmp_path)
+    (folder / "notes.txt").touch()
+    compute = partial(sn.compute, folder, workers=1, checkpoint=folder / "c.ckpt")
+    with pytest.raises(StoppedError):
+        compute(transform=StopsAt(2))
+    assert compute(transform=StopsAt(99)).meta.report.ignored == 1
+
+
+def test_a_pass_that_found_nothing_is_not_kept_as_done(tmp_path):
+    folder = folder_of_images(tmp_path)
+    for path in folder.iterdir():
+        path.write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"is empty.* all 6 items were skipped"):
+            sn.compute(folder, on_error="skip", checkpoint=tmp_path / "c")
+
+
+def test_a_wrong_number_of_workers_leaves_no_checkpoint(shards, tmp_path):
+    with pytest.raises(ValueError, match="workers must be"):
+        sn.compute(shards, checkpoint=tmp_path / "c", workers=0)
+    assert not (tmp_path / "c").exists()
+
+
+def test_npy_files_that_were_damaged_and_mended_are_other_items(shards, tmp_path):
+    damaged = Path(shards[3])
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-40])
+    options = {"checkpoint": tmp_path / "c", "workers": 1, "on_error": "skip"}
+    with pytest.raises(StoppedError):
+        sn.compute(shards, transform=StopsAt(9), **options)
+    damaged.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"damaged was .*03.npy.*, is '\[\]'; 1 resized"):
+        sn.compute(shards, transform=StopsAt(99), **options)
 
 
 def generator():
@@ -309,12 +380,80 @@ def test_files_of_another_size_are_listed(shards, tmp_path):
         ({"exact": True}, "exact was False, is True"),
         ({"nan_policy": "omit"}, "nan_policy was 'propagate', is 'omit'"),
         ({"channel_axis": 1}, "channel_axis was 'auto', is 1"),
+        ({"transform": np.negative}, r"transform was .*StopsAt, is .*negative"),
     ],
 )
 def test_another_way_to_measure_is_refused(shards, tmp_path, options, message):
     begun(shards, tmp_path)
     with pytest.raises(ValueError, match=message):
-        sn.compute(shards, transform=StopsAt(99), checkpoint=tmp_path / "c", **options)
+        sn.compute(shards, **{"transform": StopsAt(99), "checkpoint": tmp_path / "c"} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "L"}, "mode was None, is 'L'"),
+        ({"include": "*.png"}, r"include was \[\], is \['\*.png'\]"),
+        ({"exclude": "0.png"}, r"exclude was \[\], is \['0.png'\]; 1 removed: 0.png"),
+        ({"indices": [0, 1, 2, 3, 4, 5]}, r"indices was None, is \[0, 1, 2, 3, 4, 5\]"),
+    ],
+)
+def test_another_choice_of_images_is_refused(tmp_path, options, message):
+    folder = folder_of_images(tmp_path)
+    begun(folder, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        sn.compute(folder, transform=StopsAt(99), checkpoint=tmp_path / "c", **options)
+
+
+def test_images_that_were_all_grey_are_others_when_one_is_in_colour(tmp_path):
+    images = pytest.importorskip("PIL.Image")
+    for k in range(20):
+        images.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / f"{k:02}.bmp")
+    begun(tmp_path, tmp_path)
+    grey = (tmp_path / "19.bmp").stat().st_size
+    images.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "19.bmp")
+    data = (tmp_path / "19.bmp").read_bytes()
+    (tmp_path / "19.bmp").write_bytes(data.ljust(grey, b"\0"))
+    with pytest.raises(ValueError, match="colours was 'None', is 'auto RGB'"):
+        sn.compute(tmp_path, transform=StopsAt(99), checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize("what", ["version", "decoder"])
+def test_another_version_or_decoder_is_refused(tmp_path, monkeypatch, what):
+    folder = folder_of_images(tmp_path)
+    begun(folder, tmp_path)
+    if what == "version":
+        monkeypatch.setattr(checkpoint, "__version__", "9.9")
+    else:
+        monkeypatch.setattr("streamnorm.sources.images._decoder", lambda: "Pillow 0")
+    message = {"version": "streamnorm was .*, is '9.9'", "decoder": "is 'Pillow 0'"}[what]
+    with pytest.raises(ValueError, match=message):
+        sn.compute(folder, transform=StopsAt(99), checkpoint=tmp_path / "c")
+
+
+def test_another_item_of_what_batches_hold_is_refused(tmp_path):
+    pairs = [(batch, batch + 1) for batch in batches(None)]
+    begun(pairs, tmp_path)
+    with pytest.raises(ValueError, match="select was None, is 1"):
+        sn.compute(pairs, select=1, transform=StopsAt(99), checkpoint=tmp_path / "c")
+
+
+def test_batches_of_another_dtype_or_order_in_memory_are_others(tmp_path):
+    begun([batch.astype("f4") for batch in batches(None)], tmp_path)
+    other = [batch.astype("i4") for batch in batches(None)]
+    with pytest.raises(ValueError, match=r"6 removed: batch 0, .*float32"):
+        sn.compute(other, transform=StopsAt(99), checkpoint=tmp_path / "c")
+    (tmp_path / "c").unlink()
+    begun(big(), tmp_path)
+    with pytest.raises(ValueError, match="strides was"):
+        sn.compute(np.asfortranarray(big()), transform=StopsAt(99), checkpoint=tmp_path / "c")
+
+
+def test_a_loader_that_collates_in_another_way_is_another(tmp_path):
+    begun(loader(tmp_path), tmp_path)
+    other = loader(tmp_path, collate_fn=np.stack)
+    with pytest.raises(ValueError, match=r"collate_fn was .*default_collate.*, is .*stack"):
+        sn.compute(other, transform=StopsAt(99), checkpoint=tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -364,14 +503,15 @@ def test_a_full_disk_is_named_and_the_checkpoint_is_as_before(shards, tmp_path):
 
 
 def test_what_a_killed_process_left_beside_a_checkpoint_is_removed(shards, tmp_path):
-    gone = subprocess.run(["true"], check=True) and 2**22 - 1
-    left = tmp_path / f".c.{gone}-0123abcd"
-    own = tmp_path / f".c.{os.getpid()}-0123abcd"
-    left.touch()
-    own.touch()
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    left = tmp_path / f".c.{gone.pid}-0123abcd"
+    others = [tmp_path / f".c.{os.getpid()}-0123abcd", tmp_path / f".c.{gone.pid}-plan.txt"]
+    for path in (left, *others):
+        path.touch()
     sn.compute(shards, checkpoint=tmp_path / "c")
     assert not left.exists()
-    assert own.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_checkpoints_are_five_seconds_apart_and_take_a_hundredth_of_the_time(
@@ -387,6 +527,11 @@ def test_checkpoints_are_five_seconds_apart_and_take_a_hundredth_of_the_time(
     # must go by until the next one, and twenty items have not. First and last are always written.
     assert len(written) == 2
     assert (checkpoint.INTERVAL, checkpoint._SHARE) == (5.0, 0.01)
+    # Where a checkpoint costs nothing it is every fifth second: one look an item is a second.
+    written.clear()
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    sn.compute(shards, checkpoint=tmp_path / "d", workers=1)
+    assert 2 + 20 // 9 <= len(written) <= 2 + 20 // 5
 
 
 def test_a_command_killed_after_its_output_was_written_writes_the_same_file_again(
@@ -394,9 +539,9 @@ def test_a_command_killed_after_its_output_was_written_writes_the_same_file_agai
 ):
     output, kept = tmp_path / "out.json", tmp_path / "c.ckpt"
     dies = f"""
-        import os, signal, sys
+        import os, pathlib, signal, sys
         import streamnorm.cli as cli
-        os.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+        pathlib.Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         cli.main(["compute", *sys.argv[1:], "-o", {str(output)!r}, "--checkpoint", {str(kept)!r}])
     """
     command = [sys.executable, "-c", textwrap.dedent(dies), *shards]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from fractions import Fraction
 
@@ -450,3 +451,101 @@ def test_a_std_beyond_float64_is_said_to_be(streamnorm_command, tmp_path):
     done = streamnorm_command(*given, cwd=tmp_path)
     assert "the std of channel(s) 0 is beyond float64" in done.stderr
     assert "beyond" not in streamnorm_command("compute", "huge.npy", "--exact", cwd=tmp_path).stderr
+
+
+def test_a_copy_of_a_part_is_refused(streamnorm_command, state, tmp_path):
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(state.read_bytes())
+    done = streamnorm_command("merge", state, copy, "-o", tmp_path / "out.json")
+    assert_one_line_error(done, f"copy.json is a copy of {state}: its data would be counted twice")
+
+
+def test_a_merge_says_what_its_parts_have_skipped_and_that_scales_may_differ(
+    streamnorm_command, tmp_path
+):
+    for name, dtype in (("a", np.uint8), ("b", np.float32), ("c", np.float32)):
+        np.save(tmp_path / f"{name}.npy", np.ones((3, 2), dtype))
+    (tmp_path / "c.npy").write_bytes(b"no array")
+    done = streamnorm_command(
+        "compute", "b.npy", "c.npy", "--on-error", "skip", "-o", "b.json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    streamnorm_command("compute", "a.npy", "-o", "a.json", cwd=tmp_path)
+    merged = streamnorm_command("merge", "a.json", "b.json", cwd=tmp_path)
+    assert merged.returncode == 0
+    assert "warning: the parts hold float32 and uint8: are their scales the same?" in merged.stderr
+    assert "warning: 1 item(s) of the parts were skipped, for example c.npy" in merged.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"t#0\n\nt#[\n", "shards.txt, line 3: expected a label such as"),
+        (b"\x93NUMPY[\n", "shards.txt, line 1: expected a label"),
+        (b"t#0\nt#0\n", "t#0 is there twice"),
+    ],
+)
+def test_a_file_that_is_no_list_of_labels_is_named(
+    streamnorm_command, state, tmp_path, data, message
+):
+    (tmp_path / "shards.txt").write_bytes(data)
+    done = streamnorm_command("merge", state, "--expect", tmp_path / "shards.txt")
+    assert_one_line_error(done, message)
+
+
+def test_a_label_that_is_none_is_a_wrong_command_line(streamnorm_command, shards):
+    done = streamnorm_command("compute", shards, "--label", "t#[")
+    assert done.returncode == 2
+    assert "--label: expected a label such as" in done.stderr
+
+
+def test_a_checkpoint_is_not_the_output(streamnorm_command, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 2)))
+    files = "a.npy", "-o", "x.json", "--checkpoint", "x.json"
+    done = streamnorm_command("compute", *files, cwd=tmp_path)
+    assert_one_line_error(done, "x.json is the output: name another file as --checkpoint")
+
+
+def test_an_interrupted_pass_says_where_it_is_kept_and_going_on_says_so(
+    streamnorm_command, tmp_path
+):
+    for k in range(3):
+        np.save(tmp_path / f"{k}.npy", np.full((3, 2), float(k)))
+    stops = """
+        import sys, streamnorm.cli as cli, streamnorm.folding as folding
+        def interrupt(self, outcome):
+            raise KeyboardInterrupt
+        folding.Fold.add = interrupt
+        sys.exit(cli.main(["compute", *sys.argv[1:]]))
+    """
+    files = *(f"{k}.npy" for k in range(3)), "--checkpoint", "c.ckpt"
+    command = [sys.executable, "-c", textwrap.dedent(stops), *files]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 130
+    kept = "streamnorm: interrupted, c.ckpt holds how far it was: the same command goes on from the"
+    assert kept in first.stderr
+    second = streamnorm_command("compute", *files, cwd=tmp_path)
+    assert second.returncode == 0
+    assert "streamnorm: going on from c.ckpt" in second.stderr
+    assert not (tmp_path / "c.ckpt").exists()
+
+
+def test_what_a_killed_process_left_beside_its_output_is_removed_by_the_next_one(
+    streamnorm_command, tmp_path
+):
+    np.save(tmp_path / "a.npy", np.ones((3, 2)))
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    left = tmp_path / f".x.json.{gone.pid}-0123abcd"
+    left.touch()
+    files = "a.npy", "-o", "x.json", "--checkpoint", "c.ckpt"
+    assert streamnorm_command("compute", *files, cwd=tmp_path).returncode == 0
+    assert not left.exists()
+
+
+def test_the_command_line_names_no_option_that_it_has_not(streamnorm_command, state):
+    state.write_text(state.read_text().replace('"count": [', '"count": [1', 1))
+    done = streamnorm_command("show", state)
+    assert done.returncode == 1
+    assert "save it again" in done.stderr
+    assert "verify" not in done.stderr

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
-from streamnorm import threads
+from streamnorm import StreamnormWarning, threads
 
 RNG = np.random.default_rng(0)
 
@@ -201,6 +201,27 @@ def test_broken_numpy_files_are_named(tmp_path, content, suffix):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"broken{suffix} cannot be read"):
         sn.compute(path)
+
+
+def test_npy_files_that_cannot_be_read_may_be_skipped(tmp_path):
+    paths = [str(tmp_path / f"{k}.npy") for k in range(3)]
+    for k, path in enumerate(paths):
+        np.save(path, np.full((4, 2), float(k)))
+    with open(paths[1], "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ValueError, match=r"1\.npy cannot be read as a \.npy file, was it cut off"):
+        sn.compute(paths)
+    with pytest.warns(StreamnormWarning, match=r"1 item\(s\) could not be read, .*1\.npy"):
+        value = sn.compute(paths, on_error="skip")
+    assert (value.meta.report.read, value.meta.report.skipped) == (2, 1)
+    assert value.mean.tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="channel_axis 5 does not exist"):
+        sn.compute(paths, on_error="skip", channel_axis=5)
+
+
+def test_items_of_different_scales_are_warned_of():
+    with pytest.warns(StreamnormWarning, match="holds uint8 and float32: are their scales"):
+        sn.compute([np.ones((2, 3), np.uint8), np.ones((2, 3), np.float32)])
 
 
 def test_a_truncated_npy_file_is_named(tmp_path):

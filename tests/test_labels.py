@@ -152,6 +152,50 @@ def test_a_part_that_is_subtracted_takes_its_label_along():
     assert list(map(str, rest.meta.labels)) == ["t#2"]
 
 
+def test_data_without_a_name_are_remembered_in_what_is_left():
+    nameless = sn.measure([[7.0, 7.0]], exact=True)
+    total = sn.merge([part("t#1", exact=True), part("t#2", exact=True), nameless])
+    rest = total - part("t#1", exact=True)
+    with pytest.raises(ValueError, match=r"1 part\(s\) with data without a label"):
+        sn.merge([rest], expect=["t#2"])
+    assert (total - rest).meta.labels == ()
+    masked = sn.measure(np.ma.masked_all((1, 2)), exact=True)
+    assert (part("t#1", exact=True) + masked - masked).meta.labels == ()
+
+
+@pytest.mark.parametrize("name", ["a\nb", " a", "a ", "a\tb"])
+def test_a_label_that_no_list_of_labels_could_hold_is_refused(name):
+    with pytest.raises(ValueError, match="must not contain"):
+        Label("t", name)
+
+
+def test_a_range_of_a_source_is_no_range_of_its_shards():
+    assert missing([Label("t", stop=10)], [Label("t", "1", stop=10)]) == [Label("t", "1", stop=10)]
+    assert missing([Label("t")], [Label("t", "1", stop=10)]) == []
+
+
+def test_one_thing_measured_under_two_names_is_warned_of(tmp_path):
+    np.save(tmp_path / "0.npy", np.arange(6.0).reshape(3, 2))
+    np.save(tmp_path / "1.npy", np.arange(6.0).reshape(3, 2) + 1)
+    named = [sn.compute(tmp_path / "0.npy", label=f"t#{k}") for k in range(2)]
+    with pytest.warns(sn.StreamnormWarning, match="t#0 and t#1 are of files of the same") as warned:
+        sn.merge(named)
+    assert warned[0].filename == __file__
+    sn.merge([named[0], sn.compute(tmp_path / "1.npy", label="t#1")])
+
+
+@pytest.mark.parametrize(
+    ("expect", "error", "message"),
+    [
+        (5, TypeError, "a label must be a Label or text"),
+        (["t", "t"], ValueError, "t is there twic"),
+    ],
+)
+def test_what_is_no_list_of_labels_is_expected_by_nobody(expect, error, message):
+    with pytest.raises(error, match=message):
+        sn.merge([part("t")], expect=expect)
+
+
 def test_what_is_left_without_data_that_have_no_name_has_none():
     total = part("t", exact=True) + sn.measure([[7.0, 7.0]], exact=True)
     assert (total - sn.measure([[7.0, 7.0]], exact=True)).meta.labels == ()
@@ -224,9 +268,16 @@ def test_the_command_line_labels_merges_and_reports_gaps(tmp_path, streamnorm_co
     assert "labelled t#0" in streamnorm_command("show", parts[0]).stdout
 
 
-@pytest.mark.parametrize("label", [7, "train#", ["a", "b"]])
-def test_a_wrong_label_is_refused_before_anything_is_read(label):
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize(
+    ("label", "error", "message"),
+    [
+        (7, TypeError, "a label must be a Label or text such as 'train#7', got 7"),
+        ("train#", ValueError, "expected a label such as"),
+        (["a", "b"], ValueError, "label= names one part of the data, got 2: a, b"),
+    ],
+)
+def test_a_wrong_label_is_refused_before_anything_is_read(label, error, message):
+    with pytest.raises(error, match=message):
         sn.compute([np.ones((2, 2))], label=label, transform=lambda b: pytest.fail("read"))
 
 

@@ -156,6 +156,7 @@ class Choice:
     indices: Sequence[int] | None = None
     mode: str | None = None
     by_sample: bool = False
+    skips: bool = False
 
     def refuse(self, kind: str, *names: str) -> None:
         """Refuse options that mean nothing for this kind of source.

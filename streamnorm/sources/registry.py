@@ -9,10 +9,11 @@ from typing import Any
 
 from streamnorm.arrays import type_name
 from streamnorm.layout import ChannelAxis
-from streamnorm.sources.arrays import from_array, from_npy, from_npy_files, from_npz
+from streamnorm.sources.arrays import from_array
 from streamnorm.sources.images import from_folder, from_image_files, is_image
 from streamnorm.sources.items import Choice, Source
 from streamnorm.sources.iterables import from_iterable, from_loader, is_loader
+from streamnorm.sources.numpy_files import from_npy, from_npy_files, from_npz
 
 __all__ = ["open_source"]
 
