@@ -50,7 +50,7 @@ ROOMS = (
     ("kernels.device",),
     ("measure", "stacks"),
     ("accumulator",),
-    ("sources.items", "sources.pixels"),
+    ("sources.items", "sources.page_cache", "sources.pixels"),
     ("sources.arrays", "sources.iterables"),
     ("sources.images", "sources.numpy_files"),
     ("sources.registry",),

@@ -1,10 +1,11 @@
-"""``.npy`` files and members of ``.npz`` files, in slices; nothing is mapped while it is read."""
+"""``.npy`` files and members of ``.npz`` files, in slices, so that memory stays flat."""
 
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from streamnorm.sources.items import (
     inputs_of,
     rows_per_item,
 )
+from streamnorm.sources.page_cache import CachedFile
 
 __all__ = ["from_npy", "from_npy_files", "from_npz"]
 
 
 def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
-    """Read a ``.npy`` file in slices; nothing is mapped, so memory stays flat."""
+    """Read a ``.npy`` file in slices."""
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
     mapped = _mapped(path)
     axis = sliced_axis(mapped.shape, channel_axis)
@@ -60,15 +62,21 @@ def _mapped(path: Path) -> Any:
 
 def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
     step = rows_per_item(mapped.shape, 0, choice)
+    cached = CachedFile(path)
     for start in range(0, mapped.shape[0], step):
         shape = (min(step, mapped.shape[0] - start), *mapped.shape[1:])
         offset = mapped.offset + start * mapped.strides[0]
-        read = partial(_read_rows, path, mapped.dtype, shape, offset)
+        read = partial(_read_rows, path, cached, mapped.dtype, shape, offset)
         yield Item(f"{path}, rows {start} to {start + shape[0]}", read)
 
 
-def _read_rows(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> Reading:
-    count = int(np.prod(shape, dtype=int))
+def _read_rows(
+    path: Path, cached: CachedFile, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+) -> Reading:
+    count = prod(shape)
+    seen = cached.see(offset, count * dtype.itemsize)
+    if seen is not None:
+        return Reading(np.frombuffer(seen, dtype, count).reshape(shape))
     return Reading(np.fromfile(path, dtype, count, offset=offset).reshape(shape))
 
 
@@ -162,7 +170,7 @@ def _read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _read_block(stream: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    size = prod(shape) * dtype.itemsize
     data = stream.read(size)
     if len(data) != size:
         msg = f"expected {size} more bytes, got {len(data)}"
