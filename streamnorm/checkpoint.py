@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import name_of
-from streamnorm.errors import StateFileError, StreamnormWarning
+from streamnorm.errors import StateFileError, warn
 from streamnorm.folding import Fold
 from streamnorm.labels import listed
 from streamnorm.origin import now
@@ -28,7 +27,7 @@ INTERVAL = 5.0
 _SHARE = 0.01
 """Of the time of a pass, what checkpoints may take at most."""
 _FORMAT = "streamnorm checkpoint"
-_VERSION = 1
+_VERSION = 2
 
 Identity = Mapping[str, Any]
 
@@ -149,9 +148,7 @@ class Checkpoint(Clock):
             self._before, self.finished = state["seconds"], state["finished"]
             if self.finished:
                 what = f"{self._path} holds the result of a pass that was done at {self.finished}"
-                warnings.warn(
-                    f"{what}: remove it to read the data again", StreamnormWarning, stacklevel=3
-                )
+                warn(f"{what}: remove it to read the data again")
         else:
             self._write(fold)
         remove_temporaries(self._path)

@@ -178,7 +178,10 @@ def compute(
         msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
         raise TypeError(msg)
     skips = on_error == "skip"
-    choice = Choice(select, _listed(include), _listed(exclude), indices, mode, skips=skips)
+    choice = Choice(
+        select, _listed(include), _listed(exclude), indices, mode,
+        skips=skips, copies=transform is not None,
+    )  # fmt: skip
     workers = threads.resolve(workers, "workers")
     opened = open_source(source, channel_axis, choice)
     plan = Plan(channel_axis, nan_policy, exact, transform)

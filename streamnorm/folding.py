@@ -1,6 +1,5 @@
 """Measured items -> one value: what belongs together is merged in order, the rest is refused."""
 
-import warnings
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from streamnorm.arrays import name_of
-from streamnorm.errors import StreamnormWarning
+from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import Measured, meta_of
 from streamnorm.meta import LISTED, NO_META, Pass, Report
@@ -152,7 +151,7 @@ class Fold:
         entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
         entry = entry if time is None else replace(entry, time=time)
         for text in self._warnings():
-            warnings.warn(text, StreamnormWarning, stacklevel=3)
+            warn(text)
         value: Moments | ExactMoments = self.stack.value(rows, meta.with_pass(entry))
         return value
 

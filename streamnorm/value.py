@@ -1,6 +1,5 @@
 """What both values are: immutable, mergeable, with the same readers; and the merge of many."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamnorm.errors import StreamnormWarning
+from streamnorm.errors import warn
 from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
 from streamnorm.labels import Label, labels_of, listed, missing
 from streamnorm.meta import Meta
@@ -180,7 +179,7 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
     Warns
     -----
     StreamnormWarning
-        If two parts of different labels have equal numbers, of files of equal names and sizes.
+        If two parts of different labels have equal numbers, of inputs of equal names and sizes.
 
     Raises
     ------
@@ -242,11 +241,8 @@ def _warn_of_twins(values: Sequence[Value]) -> None:
         if often[label.digest] > 1 and value.count.any():
             other = first.setdefault((label.digest, hash(value.rows.tobytes())), label)
             if other is not label:
-                what = (
-                    f"{other} and {label} are of files of the same names and sizes, and all their"
-                )
-                text = f"{what} numbers are equal: was one measured under two names?"
-                warnings.warn(text, StreamnormWarning, stacklevel=3)
+                both = f"{other} and {label} are of inputs of the same names and sizes, and have"
+                warn(f"{both} the same numbers: was one measured under two names?")
                 return
 
 

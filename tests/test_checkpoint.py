@@ -449,6 +449,18 @@ def test_batches_of_another_dtype_or_order_in_memory_are_others(tmp_path):
         sn.compute(np.asfortranarray(big()), transform=StopsAt(99), checkpoint=tmp_path / "c")
 
 
+def test_the_step_of_an_axis_of_one_place_is_no_order_in_memory(tmp_path):
+    rows = big()[:1, :300]
+    begun_one = partial(sn.compute, checkpoint=tmp_path / "c", channel_axis=1)
+    begun_one(rows)
+    with pytest.warns(StreamnormWarning, match="holds the result"):
+        begun_one(rows.copy())
+
+
+def test_a_single_number_may_have_a_label():
+    assert sn.compute(np.array(5.0), channel_axis=None, label="t").meta.labels
+
+
 def test_a_loader_that_collates_in_another_way_is_another(tmp_path):
     begun(loader(tmp_path), tmp_path)
     other = loader(tmp_path, collate_fn=np.stack)

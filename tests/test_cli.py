@@ -549,3 +549,12 @@ def test_the_command_line_names_no_option_that_it_has_not(streamnorm_command, st
     assert done.returncode == 1
     assert "save it again" in done.stderr
     assert "verify" not in done.stderr
+
+
+def test_parts_may_come_through_pipes(state, streamnorm_command, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 3)))
+    streamnorm_command("compute", tmp_path / "a.npy", "-o", tmp_path / "a.json")
+    program = f"{sys.executable} -m streamnorm merge <(cat {state}) <(cat {tmp_path / 'a.json'})"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "merged 2" in done.stderr

@@ -106,7 +106,7 @@ def test_rows_of_which_nothing_is_known_among_rows_of_many_values_count_as_such(
 def test_nothing_but_nulls_of_no_known_size_is_an_error_that_counts_them():
     pa = pytest.importorskip("pyarrow")
     found = merged([column(pa.array([None, None])), NOTHING])
-    with pytest.raises(ValueError, match="x holds nothing but 2 nulls, of which nobody knows"):
+    with pytest.raises(ValueError, match="x holds nothing but 2 nulls: nobody knows what"):
         finished({ONE: found}, {ONE: "x"}, "engine", None)
     sizes = [column(pa.array([[1.0] * k]), channel_axis=None) for k in (2, 3)]
     with pytest.raises(ValueError, match=r"2 rows are null .* 2 or 3 values of a channel"):
@@ -136,6 +136,7 @@ def test_nan_of_pandas_is_a_number_and_none_is_not():
     pd = pytest.importorskip("pandas")
     assert np.isnan(column(pd.Series([1.0, np.nan])).value.mean[0])
     assert column(pd.Series([1, None], dtype="Int64")).value.omitted[0] == 1
+    assert column(pd.Series([1.0, 2.0], index=["type", "b"])).value.mean[0] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,11 @@ def test_one_thing_measured_under_two_names_is_warned_of(tmp_path):
     np.save(tmp_path / "0.npy", np.arange(6.0).reshape(3, 2))
     np.save(tmp_path / "1.npy", np.arange(6.0).reshape(3, 2) + 1)
     named = [sn.compute(tmp_path / "0.npy", label=f"t#{k}") for k in range(2)]
-    with pytest.warns(sn.StreamnormWarning, match="t#0 and t#1 are of files of the same") as warned:
+    with pytest.warns(sn.StreamnormWarning, match="t#0 and t#1 are of inputs of the") as warned:
         sn.merge(named)
-    assert warned[0].filename == __file__
+    with pytest.warns(sn.StreamnormWarning, match="was one measured under two names") as again:
+        named[0] + named[1]
+    assert warned[0].filename == again[0].filename == __file__
     sn.merge([named[0], sn.compute(tmp_path / "1.npy", label="t#1")])
 
 

@@ -4,12 +4,11 @@ import argparse
 import hashlib
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamnorm.cli import formats, options
-from streamnorm.errors import StreamnormWarning
+from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.labels import Label
 from streamnorm.state import load, save
@@ -41,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     total = merge(parts, expect=arguments.expect and _expected(arguments.expect))
     sys.stdout.write(formats.as_table(total, arguments.ddof))
     for text in _warnings(parts):
-        warnings.warn(text, StreamnormWarning, stacklevel=2)
+        warn(text)
     if isinstance(total, ExactMoments):
         print(f"streamnorm: exact, digest {total.digest()}", file=sys.stderr)
     options.say_what_is_beyond(total, arguments.ddof)
@@ -55,6 +54,9 @@ def _refuse_copies(paths: Sequence[str]) -> None:
     """Refuse a file that is named twice, or is the copy of another."""
     seen: dict[bytes, str] = {}
     for path in paths:
+        # What is no file, a pipe say, can be read only once.
+        if not os.path.isfile(path):
+            continue
         other = seen.setdefault(hashlib.sha256(Path(path).read_bytes()).digest(), path)
         if other is not path:
             same = os.path.realpath(path) == os.path.realpath(other)
@@ -87,13 +89,15 @@ def _warnings(parts: Sequence[Value]) -> Iterator[str]:
     if len(transforms) > 1:
         what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
         yield f"{what}: are their scales the same?"
-    dtypes = {entry.dtype for entry in passes if entry.dtype}
+    dtypes = {dtype for entry in passes for dtype in entry.dtype.split("+") if dtype}
     if len(dtypes) > 1 and not all("float" in dtype for dtype in dtypes):
         yield f"the parts hold {' and '.join(sorted(dtypes))}: are their scales the same?"
     reports = [part.meta.report for part in parts]
     if skipped := sum(report.skipped for report in reports):
-        name, why = next(item for report in reports for item in report.skipped_items)
-        yield f"{skipped:,} item(s) of the parts were skipped, for example {name} ({why})"
+        least = "at least " * any(part.meta.provenance.further for part in parts)
+        items = [item for report in reports for item in report.skipped_items]
+        example = ", for example {} ({})".format(*items[0]) if items else ""
+        yield f"{least}{skipped:,} item(s) of the parts were skipped{example}"
 
 
 def _check_alike(paths: Sequence[str], parts: Sequence[Value]) -> None:

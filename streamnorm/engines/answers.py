@@ -2,8 +2,6 @@
 
 import importlib
 import re
-import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from streamnorm.engines.partitions import Found, Value, with_nulls
-from streamnorm.errors import StreamnormWarning
+from streamnorm.errors import warn
 from streamnorm.meta import Provenance
 
 __all__ = ["ONE", "chosen_columns", "finished", "plain_errors", "required"]
@@ -73,7 +71,7 @@ def chosen_columns(
         raise ValueError(msg)
     if others := [name for name in there if name not in chosen] if asked is None else []:
         names = ", ".join(map(repr, others))
-        _warn(f"{source}: columns left out, as their type is not numeric: {names}")
+        warn(f"{source}: columns left out, as their type is not numeric: {names}")
     return chosen
 
 
@@ -115,27 +113,19 @@ def _finished(found: Found, name: str, kind: str) -> Value:
     if value is None or not (value.count.any() or value.omitted.any()):
         why = "is empty, there is nothing to measure"
         if rows := found.nulls + found.skipped:
-            why = f"holds nothing but {rows:,} nulls, of which nobody knows the channels"
+            why = f"holds nothing but {rows:,} nulls: nobody knows what they would have been"
         msg = f"{name} {why}"
         raise ValueError(msg)
     entry = replace(value.meta.provenance.passes[0], source=name, kind=kind)
     report = replace(entry.report, omitted=int(value.omitted.sum()))
     if "+" in entry.dtype:
         what = f"the partitions of {name} are of different dtypes, {entry.dtype}"
-        _warn(f"{what}: are their scales the same?")
+        warn(f"{what}: are their scales the same?")
     if found.skipped:
         items = ((f"{found.skipped:,} rows", "null"),)
         report = replace(report, skipped=found.skipped, skipped_items=items)
-        _warn(f"{name}: {found.skipped:,} rows were skipped, as they are null")
+        warn(f"{name}: {found.skipped:,} rows were skipped, as they are null")
     return value.with_meta(provenance=Provenance((replace(entry, report=report),)))
-
-
-def _warn(text: str) -> None:
-    """Warn whoever called us from outside."""
-    level, frame = 2, sys._getframe(1)  # noqa: SLF001 - what warnings.warn looks at too
-    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, StreamnormWarning, stacklevel=level)
 
 
 @contextmanager

@@ -121,7 +121,8 @@ class Partition:
 
     def add_column(self, column: Any) -> "Partition":
         """Measure a column of rows, of pyarrow or pandas; one of scalars is one channel."""
-        if not hasattr(column, "type"):
+        # Of a pandas Series attributes are also the labels of its rows.
+        if not hasattr(type(column), "type"):
             # NaN of pandas is a number here, as it is elsewhere; what is missing is None or NA.
             column = import_module("pyarrow").array(column, from_pandas=False)
         if is_unknown(column):

@@ -33,7 +33,8 @@ def compute(
     """Measure a Ray data set, or objects in Ray's store, where they are.
 
     Every block becomes one row of some bytes a channel, by one task on one thread. They are merged
-    in the order of the blocks, so the bits do not depend on timing or workers.
+    in the order of the blocks, so the bits do not depend on timing or workers. A program measures
+    one data set at a time: others wait.
 
     Parameters
     ----------

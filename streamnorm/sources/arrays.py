@@ -49,9 +49,10 @@ def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> S
 
 
 def _as_input(name: str, array: Any) -> Inputs:
-    # Strides: items of another order in memory are summed in another order.
-    order = str(getattr(array, "strides", None) or tuple(array.stride()))
-    return Inputs([(f"{name}, {array.dtype}", int(array.nbytes))], ways=[("strides", order)])
+    # Items of another order in memory are summed in another order. That of one place is none.
+    strides = array.strides if hasattr(array, "strides") else array.stride()
+    order = [step for step, length in zip(strides, array.shape, strict=True) if length > 1]
+    return Inputs([(f"{name}, {array.dtype}", int(array.nbytes))], ways=[("strides", str(order))])
 
 
 def slices(

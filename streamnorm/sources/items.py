@@ -148,7 +148,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which part of a source to read, and how; see `streamnorm.compute`."""
+    """Which part of a source to read, and how; see `streamnorm.compute`.
+
+    Attributes
+    ----------
+    by_sample, skips, copies : bool
+        Whether an item is one sample; whether what cannot be read is to be an item all the same;
+        whether memory must be the reader's own, for a transform that keeps it.
+    """
 
     select: Any = None
     include: Sequence[str] = ()
@@ -157,6 +164,7 @@ class Choice:
     mode: str | None = None
     by_sample: bool = False
     skips: bool = False
+    copies: bool = False
 
     def refuse(self, kind: str, *names: str) -> None:
         """Refuse options that mean nothing for this kind of source.

@@ -33,7 +33,12 @@ __all__ = ["from_npy", "from_npy_files", "from_npz"]
 def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
     """Read a ``.npy`` file in slices."""
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
-    mapped = _mapped(path)
+    return _from_mapped(path, _mapped(path), channel_axis, choice)
+
+
+def _from_mapped(
+    path: Path, mapped: Array, channel_axis: ChannelAxis | str, choice: Choice
+) -> Source:
     axis = sliced_axis(mapped.shape, channel_axis)
     choice = with_checked_indices(choice, mapped.shape, axis)
     in_file = choice.indices is None and axis == 0 and mapped.flags.c_contiguous
@@ -51,6 +56,9 @@ def _mapped(path: Path) -> Any:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
+        if "Python objects" in str(error):
+            msg = f"{path} holds Python objects, not numbers"
+            raise TypeError(msg) from error
         msg = f"{path} cannot be read as a .npy file, was it cut off? ({error})"
         raise ValueError(msg) from error
     if not isinstance(mapped, np.ndarray):
@@ -62,7 +70,9 @@ def _mapped(path: Path) -> Any:
 
 def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
     step = rows_per_item(mapped.shape, 0, choice)
-    cached = CachedFile(path)
+    # Numbers that do not lie at multiples of their size are added up in another way.
+    aligned = mapped.offset % mapped.dtype.alignment == 0
+    cached = CachedFile(path, look=aligned and not choice.copies)
     for start in range(0, mapped.shape[0], step):
         shape = (min(step, mapped.shape[0] - start), *mapped.shape[1:])
         offset = mapped.offset + start * mapped.strides[0]
@@ -83,30 +93,24 @@ def _read_rows(
 def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Choice) -> Source:
     """Read several ``.npy`` files one after the other; one that is damaged is one item."""
     choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices")
-    damaged = _damaged(paths) if choice.skips else {}
-    sources = [
-        Source(path, "NumPy file", [Item(path, partial(_raise, damaged[path]))], 1, auto_axis)
-        if path in damaged
-        else from_npy(Path(path), channel_axis, choice)
-        for path in paths
-    ]
+    sources, damaged = [], []
+    for path in paths:
+        try:
+            mapped = _mapped(Path(path))
+        except (OSError, ValueError) as error:
+            if not choice.skips:
+                raise
+            damaged.append(path)
+            broken = [Item(path, partial(_raise, error))]
+            sources.append(Source(path, "NumPy file", broken, 1, auto_axis))
+        else:
+            sources.append(_from_mapped(Path(path), mapped, channel_axis, choice))
     items = (item for source in sources for item in source.items)
     total = sum(source.total or 0 for source in sources)
     # Mended, they would be more items, and those behind them others than before.
-    inputs = partial(inputs_of, paths, damaged=str(list(damaged)))
+    inputs = partial(inputs_of, paths, damaged=str(damaged))
     name = f"{len(paths)} .npy files"
     return Source(name, "NumPy files", items, total, auto_axis, inputs=inputs)
-
-
-def _damaged(paths: list[str]) -> dict[str, Exception]:
-    """Return which files cannot be read, and why."""
-    found: dict[str, Exception] = {}
-    for path in paths:
-        try:
-            _mapped(Path(path))
-        except (OSError, ValueError) as error:
-            found[path] = error
-    return found
 
 
 def _raise(error: Exception) -> Reading:

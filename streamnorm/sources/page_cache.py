@@ -15,25 +15,36 @@ _POPULATE = 22
 class CachedFile:
     """A file that may be in memory already.
 
-    What has to be fetched is better read: large reads fetch faster than accesses do, and what fails
-    on the way is an error then, while an access could only end the process. To look takes as long
-    as 1 MB of a fast disk, so the first piece that is not there ends it.
+    What has to be fetched is better read: large reads fetch faster than accesses do. To look takes
+    as long as 1 MB of a fast disk, so the first piece that is not there ends it. What is seen is to
+    be used at once: where somebody cuts the file off meanwhile the system ends the process.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    look : bool
+        Whether anything is to be seen.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, look: bool = True) -> None:
         self._path = path
-        self._there = hasattr(os, "RWF_NOWAIT")
+        self._there = look and hasattr(os, "RWF_NOWAIT")
 
     def see(self, offset: int, size: int) -> memoryview | None:
-        """Return a piece of the file; None if it is small, or not in memory."""
+        """Return a piece of the file; None if it is small, or not in memory.
+
+        It may be written to: that changes a copy of its own.
+        """
         if size < _LEAST or not self._there:
             return None
         start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         try:
             with self._path.open("rb") as file:
-                self._look(file.fileno(), offset + size - 1)
+                for place in (offset, offset + size // 2, offset + size - 1):
+                    self._look(file.fileno(), place)
                 length = offset + size - start
-                pages = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+                pages = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=start)
             pages.madvise(_POPULATE)
         except (OSError, ValueError):
             # Whatever it is, to read the file tells.
@@ -41,7 +52,7 @@ class CachedFile:
             return None
         return memoryview(pages)[offset - start :]
 
-    def _look(self, file: int, last: int) -> None:
-        if os.preadv(file, [bytearray(1)], last, os.RWF_NOWAIT) != 1:
+    def _look(self, file: int, place: int) -> None:
+        if os.preadv(file, [bytearray(1)], place, os.RWF_NOWAIT) != 1:
             msg = "the file is shorter than it was"
             raise OSError(msg)
