@@ -258,7 +258,7 @@ def _records(engine, times, results, truth):
 def table(run):
     """Return a run as Markdown."""
     lines = ["|  | seconds | of reading | std error |", "| --- | --- | --- | --- |"]
-    for r in run["records"]:
+    for r in sorted(run["records"], key=lambda r: list(ENGINES).index(r["engine"])):
         error = "" if r["error"] is None else f"{r['error']:.0e}"
         row = [f"{r['engine']}: {r['runner']}", f"{r['seconds']:.2f}", f"{r['of_reading']:.2f} ×"]
         lines.append(f"| {' | '.join([*row, error])} |")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 from uuid import uuid4
+from weakref import WeakSet
 
 from streamnorm.engines.answers import finished, plain_errors, required
 from streamnorm.engines.dask_sources import Source, sources_of
@@ -17,6 +18,8 @@ __all__ = ["compute"]
 dask = required("dask", "dask")
 Delayed = required("dask.delayed", "dask").Delayed
 HighLevelGraph = required("dask.highlevelgraph", "dask").HighLevelGraph
+_ASKED: WeakSet[Any] = WeakSet()
+"""Clients whose workers have streamnorm."""
 SPLIT_EVERY = 16
 """A power of two: then the tree is that of `streamnorm.merge` over all chunks, to the bit, unless
 some are empty."""
@@ -96,18 +99,22 @@ def compute(
 
 
 def _check_workers() -> None:
-    """Refuse workers without streamnorm: the first task would end them, and the next ones too."""
+    """Refuse workers without streamnorm: the first task would end them, and the next ones too.
+
+    A cluster is asked once.
+    """
     distributed = sys.modules.get("distributed")
     try:
         client = None if distributed is None else distributed.default_client()
     except ValueError:
         return
-    if client is not None:
+    if client is not None and client not in _ASKED:
         # What is pickled must not need us. A worker that does not answer may be replaced in time.
         found = client.run(eval, "__import__('streamnorm') and None", on_error="return")
         for error in found.values():
             if isinstance(error, ImportError):
                 raise error
+        _ASKED.add(client)
 
 
 def _tree(source: Source, split_every: int) -> Any:
