@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -217,6 +218,20 @@ def test_npy_files_that_cannot_be_read_may_be_skipped(tmp_path):
     assert value.mean.tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="channel_axis 5 does not exist"):
         sn.compute(paths, on_error="skip", channel_axis=5)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_there_may_be_more_files_than_may_be_open(tmp_path, order):
+    paths = [str(tmp_path / f"{k:03}.npy") for k in range(300)]
+    for k, path in enumerate(paths):
+        np.save(path, np.full((4, 3), float(k), order=order))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        value = sn.compute(paths)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert value.mean.tolist() == [149.5] * 3
 
 
 def test_items_of_different_scales_are_warned_of():

@@ -160,7 +160,8 @@ class Partition:
     def _of_rows(self, batch: Batch) -> Batch:
         """Note how many values of a channel a row has; rows are no channels."""
         shape = batch[0].shape
-        kept = kept_axes(len(shape), self._axis if self._accumulator else self._how.axis(shape))
+        begun = self._accumulator is not None
+        kept = kept_axes(len(shape), self._axis if begun else self._how.axis(shape))
         if 0 in kept:
             msg = (
                 f"channel_axis={self._how.channel_axis} of batches of shape {shape} is that of the "

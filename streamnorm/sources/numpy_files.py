@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -30,24 +30,34 @@ from streamnorm.sources.page_cache import CachedFile
 __all__ = ["from_npy", "from_npy_files", "from_npz"]
 
 
+class _Header(NamedTuple):
+    """What a file says of its numbers; the file itself is closed: there may be a million."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    rows_in_order: bool
+
+    @classmethod
+    def of(cls, path: Path) -> "_Header":
+        mapped = _mapped(path)
+        return cls(mapped.shape, mapped.dtype, mapped.offset, mapped.flags.c_contiguous)
+
+
 def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
     """Read a ``.npy`` file in slices."""
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
-    return _from_mapped(path, _mapped(path), channel_axis, choice)
+    return _from_header(path, _Header.of(path), channel_axis, choice)
 
 
-def _from_mapped(
-    path: Path, mapped: Array, channel_axis: ChannelAxis | str, choice: Choice
+def _from_header(
+    path: Path, header: _Header, channel_axis: ChannelAxis | str, choice: Choice
 ) -> Source:
-    axis = sliced_axis(mapped.shape, channel_axis)
-    choice = with_checked_indices(choice, mapped.shape, axis)
-    in_file = choice.indices is None and axis == 0 and mapped.flags.c_contiguous
-    items = (
-        _file_slices(path, mapped, choice)
-        if in_file
-        else slices(mapped, mapped.shape, axis, choice)
-    )
-    total = slice_count(mapped.shape, axis, choice)
+    axis = sliced_axis(header.shape, channel_axis)
+    choice = with_checked_indices(choice, header.shape, axis)
+    in_file = choice.indices is None and axis == 0 and header.rows_in_order
+    items = _file_slices(path, header, choice) if in_file else _mapped_slices(path, axis, choice)
+    total = slice_count(header.shape, axis, choice)
     inputs = partial(inputs_of, [str(path)])
     return Source(str(path), "NumPy file", items, total, auto_axis, inputs=inputs)
 
@@ -68,15 +78,21 @@ def _mapped(path: Path) -> Any:
     return mapped
 
 
-def _file_slices(path: Path, mapped: Any, choice: Choice) -> Iterator[Item]:
-    step = rows_per_item(mapped.shape, 0, choice)
+def _mapped_slices(path: Path, axis: int | None, choice: Choice) -> Iterator[Item]:
+    mapped = _mapped(path)
+    yield from slices(mapped, mapped.shape, axis, choice)
+
+
+def _file_slices(path: Path, header: _Header, choice: Choice) -> Iterator[Item]:
+    length, *rest = header.shape
+    step = rows_per_item(header.shape, 0, choice)
     # Numbers that do not lie at multiples of their size are added up in another way.
-    aligned = mapped.offset % mapped.dtype.alignment == 0
+    aligned = header.offset % header.dtype.alignment == 0
     cached = CachedFile(path, look=aligned and not choice.copies)
-    for start in range(0, mapped.shape[0], step):
-        shape = (min(step, mapped.shape[0] - start), *mapped.shape[1:])
-        offset = mapped.offset + start * mapped.strides[0]
-        read = partial(_read_rows, path, cached, mapped.dtype, shape, offset)
+    for start in range(0, length, step):
+        shape = (min(step, length - start), *rest)
+        offset = header.offset + start * prod(rest) * header.dtype.itemsize
+        read = partial(_read_rows, path, cached, header.dtype, shape, offset)
         yield Item(f"{path}, rows {start} to {start + shape[0]}", read)
 
 
@@ -96,7 +112,7 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
     sources, damaged = [], []
     for path in paths:
         try:
-            mapped = _mapped(Path(path))
+            header = _Header.of(Path(path))
         except (OSError, ValueError) as error:
             if not choice.skips:
                 raise
@@ -104,7 +120,7 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
             broken = [Item(path, partial(_raise, error))]
             sources.append(Source(path, "NumPy file", broken, 1, auto_axis))
         else:
-            sources.append(_from_mapped(Path(path), mapped, channel_axis, choice))
+            sources.append(_from_header(Path(path), header, channel_axis, choice))
     items = (item for source in sources for item in source.items)
     total = sum(source.total or 0 for source in sources)
     # Mended, they would be more items, and those behind them others than before.
