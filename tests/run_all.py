@@ -53,8 +53,9 @@ def proofs(arguments):
 
 def engines(arguments):
     """Run the tests of engines one after the other: each starts processes of its own."""
-    cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", "-m", "engine")
-    step("engines", *cover, *arguments, STREAMNORM_REQUIRE_ENGINES="1")
+    cover = (PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q")
+    step("what engines have in common", *cover, "tests/test_engines.py", "tests/test_arrow.py")
+    step("engines", *cover, "-m", "engine", *arguments, STREAMNORM_REQUIRE_ENGINES="1")
     step("combine coverage", PYTHON, "-m", "coverage", "combine", "-q")
     step("coverage", PYTHON, "-m", "coverage", "report", f"--include={','.join(OF_ENGINES)}")
 
