@@ -1,11 +1,12 @@
 """The one place that decides precision: what a stored number becomes before it is summed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-__all__ = ["Precision", "Summed", "precision_of"]
+__all__ = ["Precision", "Summed", "precision_of", "scales_may_differ"]
 
 
 class Summed(Enum):
@@ -93,3 +94,8 @@ def precision_of(name: str) -> Precision:
         )
         raise TypeError(msg)
     return Precision(name, np.dtype(_BITS.get(name, name)), _SUMMED[name], _FLIP.get(name, 0))
+
+
+def scales_may_differ(names: Collection[str]) -> bool:
+    """Whether data of these dtypes may be of different scales, such as 0 to 255 and 0 to 1."""
+    return len(names) > 1 and not all("float" in name for name in names)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from streamnorm.arrays import name_of
+from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import Measured, meta_of
@@ -50,7 +51,7 @@ class Fold:
     skipped_items: list[tuple[str, str]] = field(default_factory=list)
     samples: int = 0
     first: list[bytes] = field(default_factory=list)
-    ignored: int = -1
+    ignored: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.ignored = self.source.ignored
@@ -178,7 +179,7 @@ class Fold:
         found = []
         if self.source.audit is not None:
             found += self.source.audit(Tally(self.samples, self.first))
-        if len(self.dtypes) > 1 and not all("float" in dtype for dtype in self.dtypes):
+        if scales_may_differ(self.dtypes):
             kinds = " and ".join(self.dtypes)
             found.append(f"{self.source.name} holds {kinds}: are their scales the same?")
         if self.skipped:

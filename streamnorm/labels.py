@@ -125,10 +125,8 @@ def labels_of(given: Any) -> tuple[Label, ...]:
     ValueError
         If they overlap, or a text is no label.
     """
-    several = (
-        [given] if isinstance(given, str | Label) or not isinstance(given, Iterable) else given
-    )
-    several = list(several)
+    one = isinstance(given, str | Label) or not isinstance(given, Iterable)
+    several = [given] if one else list(given)
     for label in several:
         if not isinstance(label, str | Label):
             msg = f"a label must be a Label or text such as 'train#7', got {label!r}"

@@ -112,8 +112,7 @@ def from_bytes(data: bytes) -> Moments | ExactMoments:
     words = np.frombuffer(data[:_HEADER_BYTES], np.int64).tolist() if len(data) % 8 == 0 else []
     form = Header(*words) if len(words) == len(Header._fields) else None
     known = form is not None and form.version == VERSION and form.kind in (1, 2, 3)
-    known = known and min(words) >= 0
-    if form is None or not known or len(data) != _HEADER_BYTES + form.size:
+    if form is None or not known or min(form) < 0 or len(data) != _HEADER_BYTES + form.size:
         msg = f"these {len(data)} bytes are no moments that this release has written"
         raise ValueError(msg)
     return unpack(data[_HEADER_BYTES:], form)

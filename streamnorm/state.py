@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +134,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _sync(folder: Path) -> None:
     """Let a new name in a folder outlast a loss of power, where the system can be asked to."""
-    try:
+    with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(opened)
-    except OSError:
-        return
-    finally:
-        os.close(opened)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def remove_temporaries(path: Path) -> None:

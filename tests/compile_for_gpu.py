@@ -131,6 +131,7 @@ def main(capabilities):
                 "bytes": len(made.asm["cubin"]),
                 "flushes": ".ftz" in made.asm["ptx"],
                 "wide loads": bool(re.search(r"ld\.global\.v[24]\.", made.asm["ptx"])),
+                "most registers": [int(n) for n in re.findall(r"\.maxnreg (\d+)", made.asm["ptx"])],
                 "atomics": len(atomics),
                 "float atomics": sum(".f" in name for name in atomics),
             }

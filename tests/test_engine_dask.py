@@ -26,6 +26,7 @@ import xarray as xr  # noqa: E402 - the same
 
 import streamnorm as sn  # noqa: E402 - last
 from streamnorm import StreamnormWarning  # noqa: E402 - the same
+from streamnorm.engines import dask as engine  # noqa: E402 - the same
 from streamnorm.engines.dask import compute  # noqa: E402 - the same
 
 RNG = np.random.default_rng(0)
@@ -265,6 +266,26 @@ def test_a_driver_that_is_killed_and_started_again_counts_everything_once(cluste
     again = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     expected = sn.measure(np.arange(40_000).reshape(-1, 4), exact=True).digest()
     assert again.stdout.split() == ["begun", expected, "40"]
+
+
+def test_a_cluster_is_asked_once_what_its_workers_have(cluster, monkeypatch):
+    asked, run = [], cluster.run
+    monkeypatch.setattr(cluster, "run", lambda *a, **k: asked.append(a) or run(*a, **k))
+    engine._ASKED.clear()
+    for _ in range(2):
+        compute(da.ones((4, 2), chunks=2))
+    assert len(asked) == 1
+
+
+def test_a_worker_that_does_not_answer_is_left_to_dask(cluster, monkeypatch):
+    def silent(*_, **options):
+        if options.get("on_error") != "return":
+            raise OSError
+        return {"tcp://gone": OSError()}
+
+    monkeypatch.setattr(cluster, "run", silent)
+    engine._ASKED.clear()
+    assert compute(da.ones((4, 2), chunks=2)) == sn.measure(np.ones((4, 2)))
 
 
 def test_workers_without_streamnorm_are_named(tmp_path):

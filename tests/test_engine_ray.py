@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -93,6 +94,32 @@ def test_no_block_is_left_out_because_it_failed_whatever_the_context_says():
         assert dataset.context.max_errored_blocks == -1
     finally:
         dataset.context.max_errored_blocks = 0
+
+
+def test_options_of_a_context_are_held_by_one_at_a_time():
+    context = ray.data.DataContext()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with engine._all_in_order(context):
+            inside.set()
+            go_on.wait(20)
+
+    def follow():
+        with engine._all_in_order(context):
+            pass
+
+    threads = [threading.Thread(target=target) for target in (hold, follow)]
+    threads[0].start()
+    assert inside.wait(20)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive()
+    assert context.execution_options.preserve_order
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert not context.execution_options.preserve_order
 
 
 def test_nan_of_pandas_is_a_number_as_everywhere():

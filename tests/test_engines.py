@@ -113,6 +113,13 @@ def test_nothing_but_nulls_of_no_known_size_is_an_error_that_counts_them():
         finished({ONE: merged([*sizes, found])}, {ONE: "x"}, "engine", None)
 
 
+def test_nulls_beyond_what_can_be_counted_are_an_error():
+    one_left_out = part(np.array([[1.0], [np.nan]]), nan_policy="omit")
+    found = one_left_out._replace(nulls=2**63 - 1, each=(1,))
+    with pytest.raises(OverflowError):
+        finished({ONE: found}, {ONE: "x"}, "engine", None)
+
+
 def test_rows_that_were_skipped_are_counted_and_warned_of():
     found = merged([Found(skipped=2), part(np.ones((2, 3)))._replace(skipped=1)])
     with pytest.warns(StreamnormWarning, match="x: 3 rows were skipped, as they are null"):

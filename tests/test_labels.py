@@ -234,7 +234,10 @@ def test_a_file_without_labels_says_nothing_of_them(tmp_path):
     assert "labels" not in json.loads((tmp_path / "v.json").read_text())
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 7, b"\0" * 32, b"\1" + b"\0" * 63])
+BELOW = np.array([packing.VERSION, 1, -8, 0, 0], np.int64).tobytes()
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 7, b"\0" * 32, b"\1" + b"\0" * 63, BELOW])
 def test_bytes_that_are_no_value_are_refused(data):
     with pytest.raises(ValueError, match="are no moments that this release has written"):
         packing.from_bytes(data)

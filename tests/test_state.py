@@ -200,6 +200,16 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, monkeypatch):
     assert list(saved.parent.iterdir()) == [saved]
 
 
+def test_the_file_and_its_name_in_the_folder_are_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(os.readlink(f"/proc/self/fd/{file}"))
+    )
+    sn.save(Moments.empty(1), tmp_path / "m.json")
+    assert [os.path.basename(path).startswith(".m.json.") for path in synced] == [True, False]
+    assert synced[1] == os.path.realpath(tmp_path)
+
+
 def test_only_moments_are_saved(tmp_path):
     with pytest.raises(TypeError, match="expected Moments"):
         sn.save({"mean": 1}, tmp_path / "m.json")

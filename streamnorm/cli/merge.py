@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamnorm.cli import formats, options
+from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.labels import Label
@@ -90,7 +91,7 @@ def _warnings(parts: Sequence[Value]) -> Iterator[str]:
         what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
         yield f"{what}: are their scales the same?"
     dtypes = {dtype for entry in passes for dtype in entry.dtype.split("+") if dtype}
-    if len(dtypes) > 1 and not all("float" in dtype for dtype in dtypes):
+    if scales_may_differ(dtypes):
         yield f"the parts hold {' and '.join(sorted(dtypes))}: are their scales the same?"
     reports = [part.meta.report for part in parts]
     if skipped := sum(report.skipped for report in reports):

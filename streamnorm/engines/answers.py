@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,17 +60,18 @@ def chosen_columns(
         If what is asked for is neither a name nor a list of names.
     """
     chosen = list(numeric) if asked is None else _as_names(asked)
-    if wrong := [name for name in chosen if name not in there]:
+    asked_for, found = Counter(chosen), Counter(there)
+    if wrong := [name for name in chosen if not found[name]]:
         msg = f"{source} has no column {', '.join(map(repr, wrong))}; it has {list(there)}"
         raise ValueError(msg)
-    if twice := [name for name in chosen if chosen.count(name) > 1 or there.count(name) > 1]:
+    if twice := [name for name in chosen if asked_for[name] > 1 or found[name] > 1]:
         msg = f"column {twice[0]!r} of {source} is there twice, or named twice; each needs one name"
         raise ValueError(msg)
     if not chosen:
         none = "has no numeric columns" if asked is None else "was asked for no columns"
         msg = f"{source} {none}, it has {list(there)}; name some with columns="
         raise ValueError(msg)
-    if others := [name for name in there if name not in chosen] if asked is None else []:
+    if others := [name for name in there if not asked_for[name]] if asked is None else []:
         names = ", ".join(map(repr, others))
         warn(f"{source}: columns left out, as their type is not numeric: {names}")
     return chosen

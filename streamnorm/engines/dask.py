@@ -114,7 +114,8 @@ def _check_workers() -> None:
         for error in found.values():
             if isinstance(error, ImportError):
                 raise error
-        _ASKED.add(client)
+        if found:
+            _ASKED.add(client)
 
 
 def _tree(source: Source, split_every: int) -> Any:

@@ -16,7 +16,7 @@ from streamnorm.exact import ExactMoments
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.limbs import widened
 from streamnorm.measure import NanPolicy, check_nan_policy
-from streamnorm.meta import Provenance, Report
+from streamnorm.meta import NO_META, Meta, Provenance, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
 from streamnorm.sources.items import auto_axis
@@ -227,8 +227,7 @@ def beside(parts: Sequence[Found], grid: Sequence[int]) -> Found:
         pieces.flat[at] = rows.reshape(value.channel_shape)
     rows = np.block(pieces.tolist())
     meta = replace(some[0].meta, channel_shape=rows.shape if rows.ndim > 1 else None)
-    exact = isinstance(some[0], ExactMoments)
-    whole = (ExactMoments.of_rows if exact else Moments.of_partial)(rows.reshape(-1), meta)
+    whole = _of_rows(type(some[0]), rows.reshape(-1), meta)
     return Found(_as_one(whole, some[0].meta.provenance.passes[0].source, some))
 
 
@@ -250,10 +249,13 @@ def with_nulls(found: Found) -> Value | None:
             f"missing; leave them out"
         )
         raise ValueError(msg)
-    rows = value.rows.copy()
-    rows["omitted"] += nulls * each[0]
-    make = ExactMoments.of_rows if isinstance(value, ExactMoments) else Moments.of_partial
-    return make(rows, value.meta)
+    missing = type(value).empty(value.channels).rows.copy()
+    missing["omitted"] = nulls * each[0]
+    return merge([value, _of_rows(type(value), missing, NO_META)])
+
+
+def _of_rows(kind: type[Value], rows: Any, meta: Meta) -> Value:
+    return (ExactMoments.of_rows if kind is ExactMoments else Moments.of_partial)(rows, meta)
 
 
 @contextmanager
