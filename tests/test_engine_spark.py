@@ -366,8 +366,11 @@ def test_an_executor_that_is_lost_and_a_task_that_runs_twice_count_once(machines
         for first, name in ((slow, "slow"), (kill_the_executor, "killed")):
             df = spark.range(0, 1000, 1, 8).mapInArrow(failing(first, tmp_path / name), "id long")
             value = engine.compute(df, columns="id")
-            # The attempt that was slow, or was killed, and the one in its place.
-            assert {f"{name}0", f"{name}1"} <= {path.name for path in tmp_path.iterdir()}
+            # The attempt that was slow, or was killed, and one in its place: what Spark had begun
+            # on the executor that is gone may have been the next one.
+            attempts = {path.name for path in tmp_path.glob(f"{name}*")}
+            assert f"{name}0" in attempts
+            assert len(attempts) > 1
             assert value.rows.tobytes() == expected_of(1000, 8).rows.tobytes()
     finally:
         spark.stop()
