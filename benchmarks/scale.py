@@ -124,9 +124,9 @@ def cost(channels, exact):
 def checkpoint_cost(files, channels, folder):
     """Bytes of a checkpoint of a pass over so many files, and seconds to write it."""
     batch = np.random.default_rng(0).normal(size=(8, channels)).astype(np.float32)
-    opened = open_source([batch] * 1000, "auto", Choice())
-    fold = Fold(opened, skips=False, stack=Stack())
-    for outcome in outcomes(opened, Plan(), 1):
+    opened, plan = open_source([batch] * 1000, Choice()), Plan(Choice())
+    fold = Fold(opened, plan)
+    for outcome in outcomes(opened, plan, 1):
         fold.add(outcome)
     identity = {
         "how": {},

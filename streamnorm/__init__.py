@@ -13,6 +13,7 @@ whole::
 """
 
 from streamnorm.accumulator import Accumulator
+from streamnorm.channels import concat
 from streamnorm.compute import compute
 from streamnorm.errors import StateFileError, StreamnormWarning
 from streamnorm.exact import ExactMoments
@@ -34,6 +35,7 @@ __all__ = [
     "StreamnormWarning",
     "__version__",
     "compute",
+    "concat",
     "load",
     "measure",
     "merge",

@@ -1,7 +1,7 @@
 """Anything that holds numbers -> a NumPy array of the same memory, never a copy of the whole."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from streamnorm.dtypes import Precision, precision_of
 from streamnorm.tensors import check_dense, on_device, precision_of_tensor
 
-__all__ = ["Array", "as_array", "name_of", "pick", "shape_of", "sliceable", "type_name"]
+__all__ = [
+    "Array",
+    "as_array",
+    "broadcast_mask",
+    "holds_numbers",
+    "name_of",
+    "pick",
+    "shape_of",
+    "sliceable",
+    "type_name",
+]
 
 Array = NDArray[Any]
 
@@ -108,6 +118,38 @@ def sliceable(array: Any) -> Any:
     return array if tensor else _from_any(array)
 
 
+def holds_numbers(value: Any) -> bool:
+    """Whether it is an array of numbers, or a list of them, of one axis at least."""
+    try:
+        return len(shape_of(sliceable(value))) > 0
+    except TypeError:
+        return False
+
+
+def broadcast_mask(mask: Any, shape: tuple[int, ...]) -> Array:
+    """Return a mask as a boolean array of this shape, of the same memory.
+
+    Raises
+    ------
+    TypeError
+        If it is not boolean.
+    ValueError
+        If the shapes do not fit.
+    """
+    given, _, _ = as_array(mask)
+    if given.dtype != np.bool_:
+        msg = f"mask must be boolean, True where a value counts, got dtype {given.dtype}"
+        raise TypeError(msg)
+    try:
+        return np.broadcast_to(given, shape)
+    except ValueError:
+        msg = (
+            f"mask of shape {given.shape} cannot be broadcast to the batch of shape {shape}; "
+            f"add axes of size 1 to it, for example mask[:, None]"
+        )
+        raise ValueError(msg) from None
+
+
 def pick(batch: Any, select: Any) -> Any:
     """Take the array out of what a loader yields.
 
@@ -121,7 +163,7 @@ def pick(batch: Any, select: Any) -> Any:
     """
     if callable(select):
         return select(batch)
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         if select is None or select not in batch:
             msg = f"the batches are dicts with keys {list(batch)}; pass select= one of them"
             raise ValueError(msg)

@@ -16,7 +16,8 @@ from streamnorm.folding import Fold
 from streamnorm.labels import listed
 from streamnorm.origin import now
 from streamnorm.reading import Plan
-from streamnorm.sources.items import Choice, Inputs, Source
+from streamnorm.sources.inputs import Inputs
+from streamnorm.sources.items import Source
 from streamnorm.state import remove_temporaries, write_atomically
 from streamnorm.version import __version__
 
@@ -27,14 +28,12 @@ INTERVAL = 5.0
 _SHARE = 0.01
 """Of the time of a pass, what checkpoints may take at most."""
 _FORMAT = "streamnorm checkpoint"
-_VERSION = 2
+_VERSION = 3
 
 Identity = Mapping[str, Any]
 
 
-def identity_of(
-    source: Source, inputs: Inputs | None, plan: Plan, choice: Choice, on_error: str
-) -> Identity:
+def identity_of(source: Source, inputs: Inputs | None, plan: Plan, on_error: str) -> Identity:
     """Return, as JSON values, what must be the same for a pass to be gone on with.
 
     Raises
@@ -45,12 +44,13 @@ def identity_of(
     if source.once or inputs is None:
         msg = f"checkpoint= needs a source that can be read again in parts: {source.once}"
         raise ValueError(msg)
+    choice = plan.choice
     how = {
         "source": source.name,
         "kind": source.kind,
         "streamnorm": __version__,
         "decoder": source.decoder,
-        "channel_axis": plan.channel_axis,
+        "channel_axis": choice.channel_axis,
         "exact": plan.exact,
         "nan_policy": plan.nan_policy,
         "transform": plan.transform,
@@ -60,12 +60,14 @@ def identity_of(
         "exclude": choice.exclude,
         "indices": None if choice.indices is None else np.asarray(choice.indices).tolist(),
         "mode": choice.mode,
+        "mask": choice.mask,
+        "nodata": choice.nodata,
     }
     how |= dict(inputs.ways)
     return {
         "how": {name: _plain(value) for name, value in how.items()},
         "inputs": inputs.sizes,
-        "looks": inputs.looks,
+        "looks": inputs.looks(),
     }
 
 
@@ -74,6 +76,11 @@ def _plain(value: Any) -> str:
         return name_of(value)
     if isinstance(value, list | tuple):
         return _short(f"[{', '.join(map(_plain, value))}]")
+    if isinstance(value, np.ndarray) or (
+        hasattr(value, "dtype") and not isinstance(value, np.generic)
+    ):
+        content = hashlib.sha256(value.tobytes()).hexdigest()
+        return f"{value.dtype} {value.shape} sha256 {content}"
     # NumPy's integers are written in another way.
     return _short(repr(value.item() if isinstance(value, np.generic) else value))
 

@@ -1,78 +1,73 @@
 """A whole data set -> one value: threads that read, decode and measure; one fold in order."""
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from streamnorm import threads
 from streamnorm.checkpoint import Checkpoint, Clock, identity_of
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
 from streamnorm.labels import Label, labels_of, listed
-from streamnorm.layout import ChannelAxis
 from streamnorm.measure import NanPolicy, check_nan_policy
+from streamnorm.meta import Contents
 from streamnorm.moments import Moments
 from streamnorm.progress import Bar, Progress
 from streamnorm.reading import Plan, outcomes
-from streamnorm.sources.items import Choice, Inputs
+from streamnorm.sources.inputs import Inputs
+from streamnorm.sources.items import Axes, Choice
 from streamnorm.sources.registry import open_source
-from streamnorm.stacks import stack_for
 
 __all__ = ["compute"]
 
 
+class _Options(TypedDict, total=False):
+    """What `compute` takes besides its source, for those who check types."""
+
+    channel_axis: Axes
+    nan_policy: NanPolicy
+    workers: int | None
+    on_error: Literal["raise", "skip"]
+    select: Any
+    transform: Callable[[Any], Any] | None
+    mask: Any
+    nodata: Any
+    channels: Sequence[str] | Mapping[str, Sequence[str]] | None
+    include: str | Sequence[str]
+    exclude: str | Sequence[str]
+    indices: Sequence[int] | None
+    mode: str | None
+    progress: Progress | bool | None
+    checkpoint: str | os.PathLike[str] | None
+    label: Label | str | None
+    split: str
+
+
+# Any beside them: what has several named arrays gives a dict, which only running tells.
 @overload
+def compute(
+    source: Any, *, exact: Literal[False] = False, **options: Unpack[_Options]
+) -> Moments | Any: ...
+@overload
+def compute(
+    source: Any, *, exact: Literal[True], **options: Unpack[_Options]
+) -> ExactMoments | Any: ...
+@overload
+def compute(source: Any, *, exact: bool, **options: Unpack[_Options]) -> Any: ...
 def compute(
     source: Any,
     *,
-    channel_axis: ChannelAxis | Literal["auto"] = "auto",
-    exact: Literal[False] = False,
-    nan_policy: NanPolicy = "propagate",
-    workers: int | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
-    select: Any = None,
-    transform: Callable[[Any], Any] | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    indices: Sequence[int] | None = None,
-    mode: str | None = None,
-    progress: Progress | bool | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    label: Label | str | None = None,
-) -> Moments: ...
-@overload
-def compute(
-    source: Any,
-    *,
-    channel_axis: ChannelAxis | Literal["auto"] = "auto",
-    exact: Literal[True],
-    nan_policy: NanPolicy = "propagate",
-    workers: int | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
-    select: Any = None,
-    transform: Callable[[Any], Any] | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    indices: Sequence[int] | None = None,
-    mode: str | None = None,
-    progress: Progress | bool | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    label: Label | str | None = None,
-) -> ExactMoments: ...
-@overload
-def compute(
-    source: Any,
-    *,
-    channel_axis: ChannelAxis | Literal["auto"] = "auto",
+    channel_axis: Axes = "auto",
     exact: bool = False,
     nan_policy: NanPolicy = "propagate",
     workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     select: Any = None,
     transform: Callable[[Any], Any] | None = None,
+    mask: Any = None,
+    nodata: Any = "auto",
+    channels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     indices: Sequence[int] | None = None,
@@ -80,35 +75,22 @@ def compute(
     progress: Progress | bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     label: Label | str | None = None,
-) -> Moments | ExactMoments: ...
-def compute(
-    source: Any,
-    *,
-    channel_axis: ChannelAxis | Literal["auto"] = "auto",
-    exact: bool = False,
-    nan_policy: NanPolicy = "propagate",
-    workers: int | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
-    select: Any = None,
-    transform: Callable[[Any], Any] | None = None,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    indices: Sequence[int] | None = None,
-    mode: str | None = None,
-    progress: Progress | bool | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    label: Label | str | None = None,
-) -> Moments | ExactMoments:
+    split: str = "",
+) -> Any:
     """Measure a whole data set in one pass.
 
     Parameters
     ----------
-    source : path, array, DataLoader, or iterable of arrays
-        A folder of images (recursive, sizes may differ), an image, ``.npy`` or ``.npz`` file, a
-        glob, a list of files; an array or memory map; a torch DataLoader; any iterable.
-    channel_axis : int, tuple of int, None or "auto"
-        The axis that is kept. "auto": the last for images; 1 for 2-D arrays and for 4-D and up;
-        for others it asks.
+    source : path, array, table, DataLoader, or iterable of arrays
+        A file, a folder, a glob, a list of files, or a URL that fsspec opens: images (recursive,
+        sizes may differ), tar shards of them, GeoTIFF, NIfTI, sound, idx, ``.npy``, ``.npz``,
+        Parquet, CSV, Arrow, zarr, HDF5, NetCDF; ``streamnorm sources`` lists them, and what each
+        needs. Or an array or memory map, a table of pandas, Polars or Arrow, an xarray object, a
+        torch DataLoader, any iterable of arrays, or of dicts of them.
+    channel_axis : int, tuple of int, None, "auto", or dict of these
+        The axis that is kept, or one for each named array. "auto": the last for images; the bands
+        of rasters; 1 for 2-D arrays and for 4-D and up, for others it asks; one channel for a
+        column of scalars, and for each variable of a file.
     exact, nan_policy
         As for `measure`. With ``exact=True`` the result does not depend on the order of the items.
     workers : int, optional
@@ -118,11 +100,21 @@ def compute(
     on_error : {"raise", "skip"}
         What to do with a file that cannot be read or decoded. Skipped ones are counted and listed
         in ``value.meta.report``, and warned of. An array that does not fit is always an error.
-    select : int, str or callable, optional
-        Which item of a tuple (default the first), which key of a dict, or which array of an
-        ``.npz`` file to measure.
+    select : int, str, list of str or callable, optional
+        Which item of a tuple (default the first), which key of a dict, which array of an ``.npz``
+        file, or which columns or variables to measure; a single name gives a single value.
     transform : callable, optional
         Applied to every item before it is measured; recorded by its name.
+    mask : array of bool, int, str or callable, optional
+        True where a value counts: of the shape of the array, or one that broadcasts to every item;
+        where it lies in a batch that is a tuple or dict; or what makes it of a batch, such as
+        ``lambda batch: batch["label"] == 3`` for a region. The others are counted as omitted.
+    nodata : "auto", None, float, or sequence of float or None
+        Which stored values mean "nothing here". "auto": those that the format declares. A number,
+        or one for each channel: these too, compared in the dtype of the data. None: all that is
+        stored is data (but nulls of tables, which have no value).
+    channels : sequence of str, or dict of these, optional
+        Names of the channels, of each array if there are several.
     include, exclude : str or sequence of str
         Globs on the paths below a folder, or on the paths of a list of images.
     indices : sequence of int, optional
@@ -141,12 +133,17 @@ def compute(
         sets their shapes and lengths.
     label : Label or str, optional
         Which part of which data this is, such as "train#part-007": see `Label` and `merge`.
+    split : str
+        Which split of the data this is, such as "train", for provenance.
 
     Returns
     -------
-    Moments or ExactMoments
+    Moments or ExactMoments, or a dict of them
         Bit for bit that of ``merge(measure(item) for item in items)``. ``value.meta.report`` says
-        what was read, skipped, ignored, converted and omitted.
+        what was read, skipped, ignored, converted and omitted. A table, a file of several variables
+        and batches that are dicts give a dict, in their order. Numbers that are packed with a scale
+        and an offset are added up as they are stored, and scaled at the end (``exact=True``:
+        unpacked to float64 first).
 
     Raises
     ------
@@ -174,35 +171,59 @@ def compute(
     if on_error not in ("raise", "skip"):
         msg = f"on_error must be 'raise' or 'skip', got {on_error!r}"
         raise ValueError(msg)
-    if isinstance(channel_axis, str) and channel_axis != "auto":
-        msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {channel_axis!r}"
-        raise TypeError(msg)
-    skips = on_error == "skip"
     choice = Choice(
-        select, _listed(include), _listed(exclude), indices, mode,
-        skips=skips, copies=transform is not None,
+        _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
+        mask, nodata, skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip
     workers = threads.resolve(workers, "workers")
-    opened = open_source(source, channel_axis, choice)
-    plan = Plan(channel_axis, nan_policy, exact, transform)
-    fold = Fold(opened, skips, stack_for(exact))
-    asked = label is not None or checkpoint is not None
-    inputs = opened.inputs() if asked and opened.inputs is not None else None
+    opened = open_source(source, choice)
+    plan = Plan(choice, nan_policy, exact, transform)
+    inputs = None if opened.inputs is None else opened.inputs()
+    fold = Fold(opened, plan, split, Contents() if inputs is None else inputs.contents)
     named = None if label is None else _with_digest(label, inputs)
     kept = Clock()
     if checkpoint is not None:
-        kept = Checkpoint(checkpoint, identity_of(opened, inputs, plan, choice, on_error))
+        kept = Checkpoint(checkpoint, identity_of(opened, inputs, plan, on_error))
     kept.resume(fold)
     left = () if kept.finished else outcomes(opened, plan, workers, fold.done)
     with Bar(opened, progress, fold.done) as bar:
         for outcome in left:
             fold.add(outcome)
             kept.keep(fold)
-            bar.advance(outcome.size)
-    fold.form()
+            bar.advance(outcome)
+    fold.check()
     kept.finish(fold)
-    value = fold.finish(plan, kept.seconds, kept.finished)
-    return value if named is None else value.with_meta(labels=(named,))
+    values = fold.finish(kept.seconds, kept.finished)
+    labels = {} if named is None else {"labels": (named,)}
+    if isinstance(values, dict):
+        given = _names_of(values, channels)
+        return {name: value.with_meta(**labels, **given[name]) for name, value in values.items()}
+    if isinstance(channels, Mapping):
+        msg = f"{opened.name} is one array: pass channels= as a list of names"
+        raise TypeError(msg)
+    if channels is None and isinstance(select, str) and values.channels == 1:
+        channels = [select]
+    return values.with_meta(**labels, **({} if channels is None else {"names": tuple(channels)}))
+
+
+def _checked_axes(given: Any) -> Axes:
+    for axis in given.values() if isinstance(given, Mapping) else (given,):
+        if isinstance(axis, str) and axis != "auto":
+            msg = f"channel_axis must be an int, a tuple of ints, None or 'auto', got {axis!r}"
+            raise TypeError(msg)
+    return given  # type: ignore[no-any-return]
+
+
+def _names_of(values: Mapping[str, Any], channels: Any) -> dict[str, dict[str, Any]]:
+    """Return the channel names that were given for each of several arrays."""
+    if channels is not None and not isinstance(channels, Mapping):
+        msg = f"the source holds the arrays {list(values)}; pass channels= as a dict of names"
+        raise TypeError(msg)
+    given = channels or {}
+    if unknown := [name for name in given if name not in values]:
+        msg = f"channels= names {unknown[0]!r}, which is not among the arrays {list(values)}"
+        raise ValueError(msg)
+    return {name: {"names": tuple(given[name])} if name in given else {} for name in values}
 
 
 def _with_digest(given: Label | str, inputs: Inputs | None) -> Label:
@@ -213,8 +234,7 @@ def _with_digest(given: Label | str, inputs: Inputs | None) -> Label:
     (label,) = several
     if label.digest or inputs is None:
         return label
-    sizes = json.dumps(inputs.sizes).encode()
-    return replace(label, digest=hashlib.sha256(sizes).hexdigest())
+    return replace(label, digest=inputs.digest)
 
 
 def _listed(globs: str | Sequence[str]) -> tuple[str, ...]:

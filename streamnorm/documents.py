@@ -16,7 +16,7 @@ from streamnorm.meta import Meta, Pass, Provenance
 from streamnorm.moments import Moments
 from streamnorm.rationals import known
 
-__all__ = ["KINDS", "from_document", "to_document"]
+__all__ = ["KINDS", "SEVERAL", "Held", "from_document", "to_document"]
 
 _ENVELOPE = (
     "format",
@@ -29,14 +29,22 @@ _ENVELOPE = (
     "unlabelled",
 )
 _BEHIND = ("provenance", "checksum")
+SEVERAL = "several"
+"""The kind of a document that holds several values, by name."""
+Held = Moments | ExactMoments | Mapping[str, Moments | ExactMoments]
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _POWER = re.compile(r"(-?[1-9][0-9]*)\*2\^(-?[0-9]+)")
 _MOST_BITS = 4400
 """More than any sum of float64, or its exponent, has."""
 
 
-def to_document(value: Moments | ExactMoments) -> dict[str, Any]:
-    """Return everything that a value holds."""
+def to_document(value: Held) -> dict[str, Any]:
+    """Return everything that a value holds, or each of several by their names."""
+    if isinstance(value, Mapping):
+        return {
+            "kind": SEVERAL,
+            "values": {name: to_document(one) for name, one in value.items()},
+        }
     meta = value.meta
     exact = isinstance(value, ExactMoments)
     return {
@@ -55,14 +63,16 @@ def to_document(value: Moments | ExactMoments) -> dict[str, Any]:
     }
 
 
-def from_document(document: Mapping[str, Any]) -> Moments | ExactMoments:
-    """Return the value that a document of a known kind holds.
+def from_document(document: Mapping[str, Any]) -> Any:
+    """Return the value that a document of a known kind holds, or several by their names.
 
     Raises
     ------
     AttributeError, KeyError, OverflowError, TypeError, ValueError
         If it is not what `to_document` gives, or its numbers could come from no data.
     """
+    if document["kind"] == SEVERAL:
+        return _several(document)
     make, fields = KINDS[document["kind"]]
     channels = _whole(document["channels"])
     if unknown := set(document) - {*_ENVELOPE, *fields, *_BEHIND}:
@@ -76,6 +86,20 @@ def from_document(document: Mapping[str, Any]) -> Moments | ExactMoments:
             raise ValueError(msg)
         given[name] = [read(name, value) for value in values]
     return make(given, _meta(document))
+
+
+def _several(document: Mapping[str, Any]) -> dict[str, Any]:
+    values = document["values"]
+    if not isinstance(values, dict) or not values:
+        msg = "values must be an object of at least one value"
+        raise ValueError(msg)
+    if unknown := set(document) - {"format", "version", "kind", "values", "checksum"}:
+        msg = f"it has unknown fields {sorted(unknown)}"
+        raise ValueError(msg)
+    if any(value["kind"] not in KINDS for value in values.values()):
+        msg = f"its values must be of kind {' or '.join(map(repr, KINDS))}"
+        raise ValueError(msg)
+    return {name: from_document(value) for name, value in values.items()}
 
 
 def _fields(moments: Moments) -> dict[str, Any]:

@@ -294,8 +294,9 @@ class ExactMoments(Value):
     def _with(self, meta: Meta) -> Self:
         return self.of_rows(self._rows, meta)
 
-    def _head(self, channels: int) -> Self:
-        return self.of_rows(self._rows[:channels].copy())
+    @classmethod
+    def _of_rows(cls, rows: Exact, meta: Meta) -> Self:
+        return cls.of_rows(rows, meta)
 
     @classmethod
     def _merged(cls, parts: Sequence["ExactMoments"], meta: Meta) -> Self:

@@ -1,40 +1,23 @@
-"""Measured items -> one value: what belongs together is merged in order, the rest is refused."""
+"""Measured items -> values: what belongs together is merged in order, the rest is refused."""
 
 from base64 import b64decode, b64encode
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamnorm.arrays import name_of
 from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
-from streamnorm.exact import ExactMoments
-from streamnorm.measure import Measured, meta_of
-from streamnorm.meta import LISTED, NO_META, Pass, Report
-from streamnorm.moments import Moments
+from streamnorm.meta import LISTED, Contents, Pass, Report
 from streamnorm.origin import new_pass
-from streamnorm.packing import from_bytes, to_bytes
 from streamnorm.pending import rows_of
-from streamnorm.reading import Outcome, Plan
-from streamnorm.sources.items import Source, Tally
-from streamnorm.stacks import Stack, Total
+from streamnorm.reading import Outcome, Part, Plan
+from streamnorm.sources.items import ONLY, Source, Tally
+from streamnorm.streams import Stream, Value, form_of
 
 __all__ = ["Fold"]
 _FIRST = 64
 """First batches whose results are kept, to recognise workers that repeat each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What all items must have in common with the first one."""
-
-    name: str
-    shape: tuple[int, ...]
-    channel_shape: tuple[int, ...]
-    channels: int
-    dtype: str
 
 
 @dataclass
@@ -42,11 +25,11 @@ class Fold:
     """Takes the outcomes of a source in their order."""
 
     source: Source
-    skips: bool
-    stack: Stack | Total
-    like: Form | None = None
-    dtypes: dict[str, None] = field(default_factory=dict)
-    converted: Counter[str] = field(default_factory=Counter)
+    plan: Plan
+    split: str = ""
+    contents: Contents = field(default_factory=Contents)
+    streams: dict[str | None, Stream] = field(default_factory=dict)
+    read: int = 0
     skipped: int = 0
     skipped_items: list[tuple[str, str]] = field(default_factory=list)
     samples: int = 0
@@ -64,155 +47,141 @@ class Fold:
         ValueError
             If it could not be read and is not to be skipped, or does not fit the earlier ones.
         """
-        if outcome.measured is None and self.skips:
-            self.skipped += 1
-            if len(self.skipped_items) < LISTED:
-                self.skipped_items.append((outcome.name, str(outcome.error)))
+        skips = self.plan.choice.skips
+        if outcome.error is not None and skips:
+            self._skip(outcome.item.name, outcome.error)
             return
-        measured = outcome.result()
-        form = _form(outcome.name, outcome.shape, measured)
-        if self.like is None:
-            self.like = form
-        else:
-            _check_alike(form, self.like, self.source.one_kind)
-        if self.source.audit is not None:
-            self.samples += outcome.samples
-            if len(self.first) < _FIRST:
-                self.first.append(rows_of(measured.rows).tobytes())
-        self.dtypes[measured.dtype] = None
-        self.converted.update(outcome.converted)
-        self.stack.push(measured.rows, some=measured.some)
+        parts = outcome.result()
+        streams = {name: self.streams.get(name) or Stream(self.plan.exact) for name, _ in parts}
+        forms = {name: stream.like for name, stream in streams.items()}
+        # All are looked at before any is merged: nothing is half-counted.
+        try:
+            for name, part in parts:
+                forms[name] = form_of(outcome.item.name, part, forms[name], self.source.one_kind)
+        except ValueError as error:
+            if not skips:
+                raise
+            self._skip(outcome.item.name, error)
+            return
+        self._audit([part for _, part in parts])
+        self.read += 1
+        for name, part in parts:
+            streams[name].push(part, forms[name])
+        self.streams |= streams
+
+    def _audit(self, parts: Sequence[Part]) -> None:
+        if self.source.audit is None:
+            return
+        self.samples += max((part.samples for part in parts), default=0)
+        if len(self.first) < _FIRST:
+            rows = [rows_of(part.measured.rows).tobytes() for part in parts if part.measured]
+            self.first.append(b"".join(rows))
+
+    def _skip(self, name: str, error: Exception) -> None:
+        self.skipped += 1
+        if len(self.skipped_items) < LISTED:
+            self.skipped_items.append((name, str(error)))
 
     @property
     def done(self) -> int:
         """Items taken so far."""
-        return self.stack.parts + self.skipped
+        return self.read + self.skipped
 
     def to_json(self) -> dict[str, Any]:
         """Return all that it holds, as plain JSON values."""
-        held = [
-            (rank, _text(to_bytes(self.stack.value(rows.copy(), NO_META))))
-            for rank, rows in self.stack.held
-        ]
         return {
-            "parts": self.stack.parts,
-            "held": held,
-            "like": None if self.like is None else asdict(self.like),
-            "dtypes": list(self.dtypes),
-            "converted": self.converted,
+            "streams": [(name, stream.to_json()) for name, stream in self.streams.items()],
+            "read": self.read,
             "skipped": self.skipped,
             "skipped_items": self.skipped_items,
             "samples": self.samples,
-            "first": list(map(_text, self.first)),
+            "first": [b64encode(data).decode() for data in self.first],
             # A checkpoint or an output among the files would be counted the next time.
             "ignored": self.ignored,
         }
 
     def resume(self, plain: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
-        held = [(rank, from_bytes(b64decode(text)).rows.copy()) for rank, text in plain["held"]]
-        self.stack.resume(plain["parts"], held)
-        self.like = None if plain["like"] is None else _form_from_json(plain["like"])
-        self.dtypes = dict.fromkeys(plain["dtypes"])
-        self.converted = Counter(plain["converted"])
+        self.streams = {
+            name: Stream.from_json(stream, self.plan.exact) for name, stream in plain["streams"]
+        }
+        self.read = plain["read"]
         self.skipped = plain["skipped"]
         self.skipped_items = [(name, reason) for name, reason in plain["skipped_items"]]
         self.samples = plain["samples"]
         self.first = list(map(b64decode, plain["first"]))
         self.ignored = plain["ignored"]
 
-    def form(self) -> Form:
-        """Return what all items have in common.
+    def check(self) -> None:
+        """Refuse to have read nothing.
 
         Raises
         ------
         ValueError
             If nothing was read.
         """
-        if self.like is not None:
-            return self.like
+        if any(stream.like for stream in self.streams.values()):
+            return
         why = ""
+        if nulls := sum(stream.nulls for stream in self.streams.values()):
+            why = f": it holds nothing but {nulls:,} nulls"
         if self.skipped_items:
             name, reason = self.skipped_items[0]
             why = f": all {self.skipped} items were skipped, the first is {name} ({reason})"
         msg = f"{self.source.name} is empty, there is nothing to measure{why}"
         raise ValueError(msg)
 
-    def finish(self, plan: Plan, seconds: float, time: str | None = None) -> Moments | ExactMoments:
-        """Return the value with its provenance; warn of what the source says of itself.
+    def finish(self, seconds: float, time: str | None = None) -> Value | dict[str, Value]:
+        """Return the value, or one for each name, with its provenance; warn of what went wrong.
 
         Raises
         ------
         ValueError
             If nothing was read.
         """
-        form = self.form()
-        rows = self.stack.fold(form.channels)
-        meta = meta_of(form.channel_shape)
-        entry = self._pass(plan, int(rows["omitted"].sum()), seconds)
-        entry = entry if time is None else replace(entry, time=time)
+        self.check()
         for text in self._warnings():
             warn(text)
-        value: Moments | ExactMoments = self.stack.value(rows, meta.with_pass(entry))
-        return value
+        entry = self._pass(seconds)
+        entry = entry if time is None else replace(entry, time=time)
+        values = {
+            name: stream.value(name, stream.like, entry)
+            for name, stream in self.streams.items()
+            if stream.like is not None
+        }
+        alone = values.get(ONLY)
+        return {str(name): value for name, value in values.items()} if alone is None else alone
 
-    def _pass(self, plan: Plan, omitted: int, seconds: float) -> Pass:
+    def _pass(self, seconds: float) -> Pass:
         report = Report(
-            read=self.stack.parts,
             skipped=self.skipped,
             skipped_items=tuple(self.skipped_items),
             ignored=self.ignored,
-            converted=MappingProxyType(dict(self.converted)),
-            omitted=omitted,
             seconds=seconds,
         )
-        return new_pass(
+        transform = self.plan.transform
+        entry = new_pass(
             self.source.name,
             self.source.kind,
-            dtype="+".join(self.dtypes),
-            transform=None if plan.transform is None else name_of(plan.transform),
+            transform=None if transform is None else name_of(transform),
             decoder=self.source.decoder,
             report=report,
         )
+        return replace(entry, split=self.split, contents=self.contents)
 
     def _warnings(self) -> list[str]:
-        found = []
+        found = list(self.source.notes)
         if self.source.audit is not None:
             found += self.source.audit(Tally(self.samples, self.first))
-        if scales_may_differ(self.dtypes):
-            kinds = " and ".join(self.dtypes)
-            found.append(f"{self.source.name} holds {kinds}: are their scales the same?")
+        for name, stream in self.streams.items():
+            if scales_may_differ(stream.dtypes):
+                what = f"{name!r} of {self.source.name}" if name else self.source.name
+                found.append(
+                    f"{what} holds {' and '.join(stream.dtypes)}: are their scales the same?"
+                )
+        if empty := [str(name) for name, stream in self.streams.items() if stream.like is None]:
+            found.append(f"{', '.join(empty)} of {self.source.name} left out: nothing but nulls")
         if self.skipped:
             name, why = self.skipped_items[0]
             found.append(f"{self.skipped} item(s) could not be read, for example {name} ({why})")
         return found
-
-
-def _form(name: str, shape: tuple[int, ...], measured: Measured) -> Form:
-    return Form(name, shape, measured.channel_shape, measured.rows.size, measured.dtype)
-
-
-def _form_from_json(plain: Mapping[str, Any]) -> Form:
-    shapes = {name: tuple(plain[name]) for name in ("shape", "channel_shape")}
-    return Form(**{**plain, **shapes})
-
-
-def _text(data: bytes) -> str:
-    return b64encode(data).decode()
-
-
-def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
-    if mine.channel_shape != theirs.channel_shape:
-        msg = (
-            f"{mine.name} has {mine.channels} channels (shape {mine.shape}) but "
-            f"{theirs.name} has {theirs.channels} (shape {theirs.shape}); measure them apart, or "
-            f"make them alike with transform="
-        )
-        raise ValueError(msg)
-    if one_kind and mine.dtype != theirs.dtype:
-        msg = (
-            f"{mine.name} is {mine.dtype} but {theirs.name} is {theirs.dtype}: their scales "
-            f"differ, so their pixels cannot be pooled; convert one kind, or choose one with "
-            f"include="
-        )
-        raise ValueError(msg)

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamnorm import limbs
 from streamnorm import threads as _threads
-from streamnorm.arrays import Array, as_array
+from streamnorm.arrays import as_array, broadcast_mask
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis, Layout
@@ -157,7 +157,7 @@ def measure_partial(
     array, precision, valid = as_array(batch)
     layout = Layout.of(array, channel_axis)
     if mask is not None:
-        given = _broadcast(mask, array)
+        given = broadcast_mask(mask, array.shape)
         valid = given if valid is None else valid & given
     omit = nan_policy == "omit"
     if exact:
@@ -224,21 +224,6 @@ def check_nan_policy(nan_policy: str) -> None:
     if nan_policy not in get_args(NanPolicy):
         msg = f"nan_policy must be one of {', '.join(get_args(NanPolicy))}; got {nan_policy!r}"
         raise ValueError(msg)
-
-
-def _broadcast(mask: Any, array: Array) -> Array:
-    given, _, _ = as_array(mask)
-    if given.dtype != np.bool_:
-        msg = f"mask must be boolean, True where a value counts, got dtype {given.dtype}"
-        raise TypeError(msg)
-    try:
-        return np.broadcast_to(given, array.shape)
-    except ValueError:
-        msg = (
-            f"mask of shape {given.shape} cannot be broadcast to the batch of shape {array.shape}; "
-            f"add axes of size 1 to it, for example mask[:, None]"
-        )
-        raise ValueError(msg) from None
 
 
 def _refuse_nan(rows: Partial | Exact, exact: bool) -> None:

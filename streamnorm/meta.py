@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from streamnorm.labels import Label, united
 
-__all__ = ["LISTED", "NO_META", "Meta", "Pass", "Provenance", "Report"]
+__all__ = ["LISTED", "NO_META", "Contents", "Meta", "Pass", "Provenance", "Report"]
 
 LISTED = 100
 """Passes and skipped items that are listed one by one; beyond, only counted."""
@@ -69,6 +69,25 @@ def _report(values: dict[str, Any]) -> Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """Which files, rows or batches a source was made of.
+
+    Attributes
+    ----------
+    count : int
+    first, last : str
+        Names.
+    digest : str
+        SHA-256 of all names and sizes, in their order: another choice of them has another.
+    """
+
+    count: int = 0
+    first: str = ""
+    last: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """One pass over one source: where numbers came from.
 
@@ -78,6 +97,12 @@ class Pass:
         What was read, as the user named it.
     kind : str
         "image files", "array", "DataLoader", …
+    array : str
+        Which of the named arrays of the source; "" where there is only one.
+    split : str
+        Which part of the data the user said that it is: "train", …
+    contents : Contents
+        Which files, rows or batches were there.
     dtype : str
         Stored dtypes seen, joined by "+".
     transform : str or None
@@ -99,10 +124,14 @@ class Pass:
     cpu: str = ""
     time: str = ""
     report: Report = Report()
+    array: str = ""
+    split: str = ""
+    contents: Contents = Contents()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; the seconds stay out, they are of the run, not of the data."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "report"}
+        plain["contents"] = asdict(self.contents)
         report = {f.name: getattr(self.report, f.name) for f in fields(Report)}
         del report["seconds"]
         report["converted"] = dict(self.report.converted)
@@ -122,8 +151,13 @@ class Pass:
         counts = ("read", "skipped", "ignored", "omitted")
         numbers = [report[name] for name in counts] + list(report["converted"].values())
         items = [tuple(item) for item in report["skipped_items"]]
+        # Files of version 1 are without.
+        contents = dict(plain.get("contents", {}))
+        numbers += [contents[name] for name in ("count",) if name in contents]
         texts = [
-            v for k, v in plain.items() if k != "report" and not (k == "transform" and v is None)
+            v
+            for k, v in {**plain, **contents}.items()
+            if k not in ("contents", "count", "report") and not (k == "transform" and v is None)
         ]
         texts += [text for item in items for text in item]
         if not all(type(number) is int and number >= 0 for number in numbers):
@@ -136,7 +170,7 @@ class Pass:
             raise ValueError(msg)
         report["converted"] = MappingProxyType(dict(report["converted"]))
         report["skipped_items"] = tuple(items)
-        return cls(**{**plain, "report": Report(**report)})
+        return cls(**{**plain, "report": Report(**report), "contents": Contents(**contents)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,8 +285,9 @@ class Moments(Value):
     def _with(self, meta: Meta) -> Self:
         return self.of_partial(self._partial, meta)
 
-    def _head(self, channels: int) -> Self:
-        return self.of_partial(self._partial[:channels].copy())
+    @classmethod
+    def _of_rows(cls, rows: NDArray[Any], meta: Meta) -> Self:
+        return cls.of_partial(rows, meta)
 
     @classmethod
     def _merged(cls, parts: Sequence["Moments"], meta: Meta) -> Self:

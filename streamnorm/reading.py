@@ -1,41 +1,52 @@
 """Items of a source -> measured outcomes, in order, on several threads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamnorm import threads
 from streamnorm.arrays import shape_of, sliceable
 from streamnorm.layout import ChannelAxis
+from streamnorm.masks import both, mask_of, unpacked, where_not
 from streamnorm.measure import Measured, NanPolicy, measure_partial
-from streamnorm.sources.items import Item, Source
+from streamnorm.sources.items import ONLY, Choice, Item, Packing, Reading, Source
 
-__all__ = ["Outcome", "Plan", "outcomes"]
+__all__ = ["Outcome", "Part", "Plan", "outcomes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure each item."""
+    """What to read, and how to measure each item."""
 
-    channel_axis: ChannelAxis | str = "auto"
+    choice: Choice
     nan_policy: NanPolicy = "propagate"
     exact: bool = False
     transform: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one item: measured, or not readable and why."""
+class Part:
+    """One measured array of an item; or nothing but rows of which nothing is known."""
 
-    name: str
     measured: Measured | None
-    shape: tuple[int, ...] = ()
-    converted: tuple[str, ...] = ()
-    samples: int = 0
+    shape: tuple[int, ...]
+    packing: Packing | None
+    names: tuple[str, ...] | None
+    converted: tuple[str, ...]
+    samples: int
+    nulls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item: its arrays measured, by their names, or not readable and why."""
+
+    item: Item
+    parts: Sequence[tuple[str | None, Part]] = ()
     error: Exception | None = None
     size: int = 0
 
-    def result(self) -> Measured:
+    def result(self) -> Sequence[tuple[str | None, Part]]:
         """Return what was measured.
 
         Raises
@@ -43,13 +54,13 @@ class Outcome:
         ValueError
             If the item could not be read.
         """
-        if self.measured is None:
+        if self.error is not None:
             msg = (
-                f"cannot read {self.name}: {self.error}; repair or remove it, or leave such files "
-                f"out with on_error='skip'"
+                f"cannot read {self.item.name}: {self.error}; repair or remove it, or leave such "
+                f"items out with on_error='skip'"
             )
             raise ValueError(msg) from self.error
-        return self.measured
+        return self.parts
 
 
 def outcomes(source: Source, plan: Plan, workers: int, start: int = 0) -> Iterator[Outcome]:
@@ -68,14 +79,38 @@ def outcomes(source: Source, plan: Plan, workers: int, start: int = 0) -> Iterat
 
 def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> Outcome:
     try:
-        reading = item.read()
+        readings = item.read()
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises, the file gets named
-        return Outcome(item.name, None, error=error)
-    array = reading.array if plan.transform is None else plan.transform(reading.array)
+        return Outcome(item, error=error)
+    given = [(ONLY, readings)] if isinstance(readings, Reading) else readings
+    parts = [(name, _part(source, plan, name, reading, measure_threads)) for name, reading in given]
+    size = sum(int(getattr(reading.array, "nbytes", 0)) for _, reading in given)
+    return Outcome(item, parts, size=size)
+
+
+def _part(source: Source, plan: Plan, name: str | None, reading: Reading, workers: int) -> Part:
+    array, packing = reading.array, reading.packing
+    if reading.nulls:
+        return Part(None, (), packing, None, (), 0, reading.nulls)
+    mask = both(reading.mask, mask_of(source.mask, reading))
+    missing = plan.choice.missing_values
+    if missing is not None:
+        # Compared as they are stored, before anything is made of them.
+        mask = both(mask, where_not(array, missing, _axis(source, plan, name, array)))
+    if packing is not None and (plan.exact or plan.transform is not None):
+        array, packing = unpacked(array, packing), None
+    if plan.transform is not None:
+        array = plan.transform(array)
     # What it holds comes before how it lies: text has no channel axis.
     sliceable(array)
+    axis = _axis(source, plan, name, array)
+    measured = measure_partial(array, axis, plan.nan_policy, mask, workers, plan.exact)
     shape = shape_of(array)
-    axis = source.axis(shape) if isinstance(plan.channel_axis, str) else plan.channel_axis
-    measured = measure_partial(array, axis, plan.nan_policy, None, measure_threads, plan.exact)
-    size = int(getattr(array, "nbytes", 0))
-    return Outcome(item.name, measured, shape, reading.converted, reading.samples, size=size)
+    return Part(measured, shape, packing, reading.names, reading.converted, reading.samples, 0)
+
+
+def _axis(source: Source, plan: Plan, name: str | None, array: Any) -> ChannelAxis:
+    shape = shape_of(array)
+    # A named array of one axis is a column: one channel.
+    column = name is not None and len(shape) == 1
+    return plan.choice.axis(name, lambda: None if column else source.axis(shape))

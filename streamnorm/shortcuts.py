@@ -19,7 +19,7 @@ from streamnorm.moments import Moments
 from streamnorm.partial import Partial
 from streamnorm.pending import rows_of
 from streamnorm.progress import Bar
-from streamnorm.reading import Plan, outcomes
+from streamnorm.reading import Part, Plan, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
@@ -122,24 +122,41 @@ def compare(
     ValueError
         If the source is empty or cannot be read; see `streamnorm.compute`.
     """
-    chosen = replace(choice or Choice(), by_sample=True)
-    opened = open_source(source, channel_axis, chosen)
+    chosen = replace(
+        choice or Choice(), channel_axis=channel_axis, by_sample=True, skips=on_error == "skip"
+    )
+    opened = open_source(source, chosen)
     averages = _Averages(sorted(batch_sizes))
-    plan = Plan(channel_axis)
-    fold = Fold(opened, on_error == "skip", Stack())
+    plan = Plan(chosen)
+    fold = Fold(opened, plan)
     started = time.perf_counter()
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            # The fold merges in place, so the averages get their own copy.
-            rows = None if outcome.measured is None else rows_of(outcome.measured.rows).copy()
+            rows = [_of_one(name, part) for name, part in outcome.parts]
             fold.add(outcome)
-            if rows is not None:
-                averages.add(rows)
-            bar.advance(outcome.size)
-    pooled = fold.finish(plan, time.perf_counter() - started).affine(1 / scale)
+            for sample in rows:
+                averages.add(sample)
+            bar.advance(outcome)
+    value = fold.finish(time.perf_counter() - started)
+    assert isinstance(value, Moments)  # noqa: S101 - several arrays were refused one by one
+    pooled = value.affine(1 / scale)
     found = averages.rows(pooled.channels)
     shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in found)
     return Comparison(pooled, averages.samples, shortcuts)
+
+
+def _of_one(name: str | None, part: Part) -> Partial:
+    """Return a copy of what was measured of a sample: the fold merges in place.
+
+    Raises
+    ------
+    ValueError
+        If the source holds several arrays.
+    """
+    if name is not None or part.measured is None:
+        msg = f"the source holds several arrays, {name} among them; choose one with select="
+        raise ValueError(msg)
+    return rows_of(part.measured.rows).copy()
 
 
 def _variance(rows: Partial) -> Floats:

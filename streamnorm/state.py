@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streamnorm.documents import KINDS, from_document, to_document
+from streamnorm.documents import KINDS, SEVERAL, from_document, to_document
 from streamnorm.errors import StateFileError
 from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
@@ -20,10 +20,10 @@ from streamnorm.value import Value
 __all__ = ["load", "remove_temporaries", "save", "write_atomically"]
 
 FORMAT = "streamnorm"
-VERSION = 1
+VERSION = 2
 
 
-def save(moments: Value, path: str | os.PathLike[str]) -> None:
+def save(moments: Value | Mapping[str, Value], path: str | os.PathLike[str]) -> None:
     """Write a state file.
 
     Strict JSON that any language reads; floats in the shortest digits that give the same bits
@@ -32,7 +32,7 @@ def save(moments: Value, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    moments : Moments or ExactMoments
+    moments : Moments or ExactMoments, or a dict of these
         What to save, with its names and provenance.
     path : path-like
         Where to; an existing file is replaced.
@@ -44,20 +44,23 @@ def save(moments: Value, path: str | os.PathLike[str]) -> None:
     >>> sn.load("train.stats.json").mean.tolist()
     [1.5]
     """
-    if not isinstance(moments, Moments | ExactMoments):
-        msg = (
-            f"expected Moments to save, got {type(moments).__name__}; measure the data first, or "
-            f"pass an accumulator's .moments"
-        )
-        raise TypeError(msg)
-    document = {"format": FORMAT, "version": VERSION, **to_document(moments)}
+    several = isinstance(moments, Mapping) and len(moments) > 0
+    for value in moments.values() if several and isinstance(moments, Mapping) else [moments]:
+        if not isinstance(value, Moments | ExactMoments):
+            msg = (
+                f"expected Moments to save, got {type(value).__name__}; measure the data first, or "
+                f"pass an accumulator's .moments"
+            )
+            raise TypeError(msg)
+    held: Any = moments
+    document = {"format": FORMAT, "version": VERSION, **to_document(held)}
     document["checksum"] = _checksum(document)
     lines = (f" {json.dumps(key)}: {_strict(value)}" for key, value in document.items())
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     write_atomically(Path(path), text.encode())
 
 
-def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments | ExactMoments:
+def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments | ExactMoments | Any:
     """Read a state file.
 
     Parameters
@@ -70,7 +73,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments | Exac
 
     Returns
     -------
-    Moments or ExactMoments
+    Moments or ExactMoments, or a dict of them
         With the bits that were saved.
 
     Raises
@@ -168,16 +171,26 @@ def _strict(value: Any) -> str:
 
 def _checksum(document: Mapping[str, Any]) -> str:
     """Hash the canonical form: sorted keys, no spaces, without the checksum itself and times."""
-    covered = {key: value for key, value in document.items() if key != "checksum"}
-    provenance = covered.get("provenance")
-    if isinstance(provenance, dict) and isinstance(provenance.get("passes"), list):
-        timeless = [
-            {k: v for k, v in entry.items() if k != "time"} if isinstance(entry, dict) else entry
-            for entry in provenance["passes"]
-        ]
-        covered["provenance"] = provenance | {"passes": timeless}
+    covered = _timeless({key: value for key, value in document.items() if key != "checksum"})
+    values = covered.get("values")
+    if isinstance(values, dict):
+        covered["values"] = {
+            name: _timeless(value) if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
     text = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _timeless(document: Mapping[str, Any]) -> dict[str, Any]:
+    provenance = document.get("provenance")
+    if not (isinstance(provenance, dict) and isinstance(provenance.get("passes"), list)):
+        return dict(document)
+    passes = [
+        {k: v for k, v in entry.items() if k != "time"} if isinstance(entry, dict) else entry
+        for entry in provenance["passes"]
+    ]
+    return dict(document) | {"provenance": provenance | {"passes": passes}}
 
 
 def _check_header(path: Path, document: Any) -> None:
@@ -194,8 +207,8 @@ def _check_header(path: Path, document: Any) -> None:
             f"upgrade with: pip install -U streamnorm"
         )
         raise StateFileError(msg)
-    if str(document.get("kind")) not in KINDS:
-        expected = " or ".join(map(repr, KINDS))
+    if str(document.get("kind")) not in (*KINDS, SEVERAL):
+        expected = " or ".join(map(repr, (*KINDS, SEVERAL)))
         msg = f"{path} holds {document.get('kind')!r}, expected {expected}"
         raise StateFileError(msg)
 

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamnorm.errors import warn
 from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
 from streamnorm.labels import Label, labels_of, listed, missing
-from streamnorm.meta import Meta
+from streamnorm.meta import NO_META, Meta
 
 __all__ = ["Value", "merge", "nameless"]
 
@@ -116,13 +116,47 @@ class Value(ABC):
             changes.setdefault("unlabelled", False)
         return self._with(checked_meta(replace(self._meta, **changes), self.channels))
 
+    def select(self, channels: str | int | Sequence[str | int]) -> Self:
+        """Return some of the channels, in the order asked for.
+
+        Parameters
+        ----------
+        channels : str, int, or sequence of these
+            Names, or positions; negative ones count from the end.
+
+        Raises
+        ------
+        KeyError
+            If a name is not there.
+        IndexError
+            If a position is not there.
+        ValueError
+            If there are no names, or a channel is asked for twice.
+
+        Examples
+        --------
+        >>> import streamnorm as sn
+        >>> value = sn.measure([[1.0, 2.0, 3.0]]).with_meta(names=("red", "green", "blue"))
+        >>> value.select(["blue", "red"]).mean.tolist()
+        [3.0, 1.0]
+        """
+        asked = [channels] if isinstance(channels, str | int) else list(channels)
+        at = [_position(channel, self._meta.names, self.channels) for channel in asked]
+        if len(set(at)) < len(at):
+            msg = f"a channel is asked for twice in {asked}; name each once"
+            raise ValueError(msg)
+        names = self._meta.names
+        chosen = None if names is None else tuple(names[i] for i in at)
+        return self._of_rows(self.rows[at], replace(self._meta, names=chosen, channel_shape=None))
+
     @abstractmethod
     def _with(self, meta: Meta) -> Self:
         """Return the same numbers with another meta."""
 
+    @classmethod
     @abstractmethod
-    def _head(self, channels: int) -> Self:
-        """Return the first channels only."""
+    def _of_rows(cls, rows: NDArray[np.void], meta: Meta) -> Self:
+        """Return the value of records that are ours from now on."""
 
     @classmethod
     @abstractmethod
@@ -140,7 +174,7 @@ class Value(ABC):
         fewest = int(self.count.min(initial=MAX_COUNT))
         most = int(self.count.max(initial=0))
         seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
-        head = self._head(_SHOWN)
+        head = self._of_rows(self.rows[:_SHOWN].copy(), NO_META)
         more = " …" if self.channels > _SHOWN else ""
         mean, std = (_short(values) + more for values in (head.mean, head.std()))
         return f"{type(self).__name__}(C={self.channels}, n={seen}, mean=[{mean}], std=[{std}])"
@@ -156,7 +190,13 @@ V = TypeVar("V", bound=Value)
 _SHOWN = 6
 
 
-def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) -> V:
+@overload
+def merge(
+    parts: Iterable[Mapping[str, V]], *, expect: Iterable[Label | str] | None = None
+) -> dict[str, V]: ...
+@overload
+def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) -> V: ...
+def merge(parts: Iterable[Any], *, expect: Iterable[Label | str] | None = None) -> Any:
     """Merge many values into that of all data together.
 
     `Moments` are merged in a balanced tree in the order given: the same parts in the same order
@@ -165,8 +205,9 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
 
     Parameters
     ----------
-    parts : iterable of Moments, or of ExactMoments
-        At least one; all of the same number of channels. Empty ones change nothing.
+    parts : iterable of Moments, of ExactMoments, or of dicts of these
+        At least one; all of the same number of channels. Empty ones change nothing. Dicts, as
+        `compute` gives for tables, are merged name by name, and must have the same names.
     expect : iterable of Label or str, optional
         The labels that all parts together must have, no fewer and no more: what is missing, or is
         there without being expected, is named in an error. For parts measured apart, see
@@ -174,7 +215,7 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
 
     Returns
     -------
-    Moments or ExactMoments
+    Moments or ExactMoments, or a dict of them
 
     Warns
     -----
@@ -201,6 +242,8 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
     if not values:
         msg = "nothing to merge: expected at least one part; start from Moments.empty"
         raise ValueError(msg)
+    if isinstance(values[0], Mapping):
+        return _merged_by_name(values, expect)
     for at, part in enumerate(values):
         if not isinstance(part, Value):
             what = type(part).__name__
@@ -224,6 +267,16 @@ def merge(parts: Iterable[V], *, expect: Iterable[Label | str] | None = None) ->
             _check_complete(without, meta, labels_of(expect))
         _warn_of_twins(values)
     return type(values[0])._merged(values, meta)  # noqa: SLF001
+
+
+def _merged_by_name(parts: Sequence[Any], expect: Any) -> dict[str, Any]:
+    names = list(parts[0])
+    for at, part in enumerate(parts):
+        if not isinstance(part, Mapping) or set(part) != set(names):
+            what = f"the arrays {list(part)}" if isinstance(part, Mapping) else "one array"
+            msg = f"part {at} holds {what} but part 0 {names}; only equal names can be merged"
+            raise ValueError(msg)
+    return {name: merge([part[name] for part in parts], expect=expect) for name in names}
 
 
 def nameless(value: Value) -> bool:
@@ -266,6 +319,21 @@ def _of_type(first: Value, other: Value) -> Value:
         )
         raise TypeError(msg)
     return other
+
+
+def _position(channel: str | int, names: Sequence[str] | None, channels: int) -> int:
+    if isinstance(channel, str):
+        if names is None:
+            msg = f"the channels have no names, so there is no {channel!r}; select by position"
+            raise ValueError(msg)
+        if channel not in names:
+            msg = f"no channel is named {channel!r}; there are {', '.join(names)}"
+            raise KeyError(msg)
+        return names.index(channel)
+    if not -channels <= channel < channels:
+        msg = f"there is no channel {channel}: there are {channels}"
+        raise IndexError(msg)
+    return channel % channels
 
 
 def _short(values: NDArray[Any]) -> str:

@@ -191,7 +191,7 @@ def test_whoever_meets_a_bad_file_may_go_on_without_it(tmp_path):
     folder = folder_of_images(tmp_path)
     (folder / "3.png").write_bytes(b"no image")
     options = {"checkpoint": tmp_path / "c", "mode": "RGB", "workers": 1}
-    with pytest.raises(ValueError, match="or leave such files out with on_error='skip'"):
+    with pytest.raises(ValueError, match="or leave such items out with on_error='skip'"):
         sn.compute(folder, **options)
     with pytest.warns(StreamnormWarning, match="1 item"):
         value = sn.compute(folder, on_error="skip", **options)
@@ -425,7 +425,7 @@ def test_another_version_or_decoder_is_refused(tmp_path, monkeypatch, what):
     if what == "version":
         monkeypatch.setattr(checkpoint, "__version__", "9.9")
     else:
-        monkeypatch.setattr("streamnorm.sources.images._decoder", lambda: "Pillow 0")
+        monkeypatch.setattr("streamnorm.sources.images.decoder", lambda: "Pillow 0")
     message = {"version": "streamnorm was .*, is '9.9'", "decoder": "is 'Pillow 0'"}[what]
     with pytest.raises(ValueError, match=message):
         sn.compute(folder, transform=StopsAt(99), checkpoint=tmp_path / "c")

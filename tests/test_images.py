@@ -1,6 +1,7 @@
 """Folders and lists of pictures: colour rule, depths, broken and foreign files."""
 
 import gc
+import re
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
-from streamnorm.sources import images
+from streamnorm.sources import pictures
 from streamnorm.sources.pixels import pixels
 
 Image = pytest.importorskip("PIL.Image")
@@ -147,9 +148,6 @@ def test_include_and_exclude_choose_by_path(tmp_path):
 def test_a_folder_without_images_says_so(tmp_path):
     with pytest.raises(ValueError, match="none of its 0 files"):
         sn.compute(tmp_path)
-    np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"1 \.npy file"):
-        sn.compute(tmp_path)
 
 
 @pytest.fixture
@@ -184,7 +182,8 @@ def test_a_folder_of_nothing_but_broken_images_is_an_error(tmp_path):
 
 def test_the_decoder_is_recorded(tmp_path):
     colour().save(tmp_path / "a.jpg")
-    assert sn.compute(tmp_path / "a.jpg").meta.provenance.passes[0].decoder.startswith("Pillow ")
+    decoder = sn.compute(tmp_path / "a.jpg").meta.provenance.passes[0].decoder
+    assert re.fullmatch(r"(simplejpeg [\d.]+, )?Pillow [\d.]+ \(libjpeg_turbo .*\)", decoder)
 
 
 def test_a_linked_folder_is_entered_once(tmp_path):
@@ -333,10 +332,10 @@ def test_with_an_older_pillow_pictures_are_copied(tmp_path, monkeypatch):
     colour().save(tmp_path / "one.png")
     viewed = sn.compute(tmp_path)
     monkeypatch.setattr(Image, "__version__", "12.3.0")
-    images._hands_out_memory.cache_clear()
-    monkeypatch.setattr(images, "pixels", None)
+    pictures._hands_out_memory.cache_clear()
+    monkeypatch.setattr(pictures, "pixels", None)
     assert sn.compute(tmp_path) == viewed
-    images._hands_out_memory.cache_clear()
+    pictures._hands_out_memory.cache_clear()
 
 
 def test_a_picture_of_one_piece_is_not_copied():

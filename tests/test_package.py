@@ -28,6 +28,7 @@ def test_public_names():
             "StreamnormWarning",
             "__version__",
             "compute",
+            "concat",
             "load",
             "measure",
             "merge",

@@ -144,7 +144,7 @@ def test_a_file_without_checksum_is_refused_unless_trusted(saved):
         ({"channel_shape": [2, 2]}, "channel_shape"),
         ({"provenance": None}, "not a valid state file"),
         ({"provenance": {"passes": [{}], "further": 0, "digest": ""}}, "not a valid state file"),
-        ({"version": 2}, "pip install -U streamnorm"),
+        ({"version": 3}, "pip install -U streamnorm"),
         ({"version": "1"}, "no valid version"),
         ({"version": 0}, "no valid version"),
         ({"kind": "histogram"}, "'histogram', expected 'moments'"),

@@ -12,13 +12,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from streamnorm.cli import compare, compute, export, merge, show
+from streamnorm.cli import compare, compute, export, merge, show, sources
 from streamnorm.errors import StreamnormWarning
 from streamnorm.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = (compute, merge, show, compare, export)
+_COMMANDS = (compute, merge, show, compare, export, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +76,9 @@ def _one_line(error: Exception) -> str:
 
 def _as_options(text: str) -> str:
     """Spell Python's keywords as the command line's options."""
-    names = "channel_axis|checkpoint|select|include|exclude|mode|on_error|nan_policy"
+    names = (
+        "channel_axis|channels|checkpoint|select|include|exclude|mode|nodata|on_error|nan_policy"
+    )
     text = text.removesuffix(", or pass verify=False if you trust it")
     text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)
     text = re.sub(rf"\b({names})=(?=\w|-)", lambda m: f"--{m[1].replace('_', '-')} ", text)

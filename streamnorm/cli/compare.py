@@ -16,7 +16,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("source", metavar="SOURCE", help="folder of images, .npy or .npz file")
+    parser.add_argument("source", metavar="SOURCE", help="folder, file, glob or URL")
     parser.add_argument(
         "--published",
         type=_numbers,

@@ -1,4 +1,4 @@
-"""Measure a data set: a folder of images, image files, or .npy and .npz arrays."""
+"""Measure a data set: images, arrays, tables, rasters and more, in files, folders, URLs."""
 
 import argparse
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from streamnorm.cli import formats, options
 from streamnorm.compute import compute
-from streamnorm.exact import ExactMoments
 from streamnorm.state import remove_temporaries, save
 
 __all__ = ["add_arguments", "run"]
@@ -15,7 +14,9 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folder, file or files, glob")
+    parser.add_argument(
+        "source", nargs="+", metavar="SOURCE", help="folder, file or files, glob, URL"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="save a state file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -33,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_scale(parser)
     options.add_ddof(parser)
     options.add_reading(parser)
+    options.add_nodata(parser)
+    parser.add_argument(
+        "--split", default="", metavar="NAME", help="which split this is, for the state file"
+    )
     parser.add_argument(
         "--nan-policy",
         choices=("propagate", "omit", "raise"),
@@ -63,16 +68,17 @@ def run(arguments: argparse.Namespace) -> None:
         on_error=arguments.on_error,
         checkpoint=arguments.checkpoint,
         label=arguments.label,
+        nodata=arguments.nodata,
+        channels=arguments.channels,
+        split=arguments.split,
         **options.choice_of(arguments),
     )
-    digest = moments.digest() if isinstance(moments, ExactMoments) else None
+    stored = moments
     moments = options.scaled(moments, arguments.scale)
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
-    print(options.what_happened(moments.meta.report), file=sys.stderr)
-    if digest is not None:
-        stored = " of the stored values" if arguments.scale != 1 else ""
-        print(f"streamnorm: exact, digest{stored} {digest}", file=sys.stderr)
+    print(options.what_happened(options.report_of(moments)), file=sys.stderr)
+    options.say_digests(stored, " of the stored values" if arguments.scale != 1 else "")
     options.say_what_is_beyond(moments, arguments.ddof)
     if arguments.output:
         save(moments, arguments.output)

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="state file")
     parser.add_argument("--format", choices=(*_TEXT, "npz"), required=True)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: stdout (npz needs it)")
+    options.add_select(parser, "which arrays, or which channels")
     options.add_scale(parser)
     options.add_ddof(parser)
 
@@ -32,13 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load, convert, write."""
     options.checked_output(arguments.output, [arguments.file])
-    loaded = load(arguments.file)
+    loaded = options.selected(load(arguments.file), arguments.select)
     moments = options.scaled(loaded, arguments.scale)
     if arguments.format == "npz":
         if not arguments.output:
             msg = "--format npz is binary: name a file with -o"
             raise ValueError(msg)
-        write_atomically(Path(arguments.output), _npz(moments, arguments.ddof))
+        write_atomically(
+            Path(arguments.output), _npz(formats.alone(moments, "npz"), arguments.ddof)
+        )
         return
     text = _TEXT[arguments.format](moments, arguments.ddof)
     if arguments.output:

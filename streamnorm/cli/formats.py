@@ -2,21 +2,41 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from streamnorm.channels import concat
 from streamnorm.exact import ExactMoments
 from streamnorm.value import Value
 
-__all__ = ["as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
+__all__ = ["Held", "alone", "as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
 
 _COLUMNS = ("channel", "count", "mean", "std", "min", "max")
 
 
-def as_table(moments: Value, ddof: float) -> str:
-    """One row a channel."""
+Held = Value | Mapping[str, Value]
+"""What a state file holds: one value, or several by name."""
+
+
+def alone(held: Held, what: str) -> Value:
+    """Return the one value that is there.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    if isinstance(held, Value):
+        return held
+    msg = f"there are several arrays, {', '.join(held)}: {what} needs one, choose it with --select"
+    raise ValueError(msg)
+
+
+def as_table(held: Held, ddof: float) -> str:
+    """One row a channel; several arrays one below the other."""
+    moments = held if isinstance(held, Value) else concat(held)
     names = moments.meta.names or tuple(map(str, range(moments.channels)))
     omitted = bool(moments.omitted.any())
     rows: list[tuple[str, ...]] = [(*_COLUMNS, "omitted") if omitted else _COLUMNS]
@@ -31,20 +51,27 @@ def as_table(moments: Value, ddof: float) -> str:
     return rows_as_text(rows)
 
 
-def rows_as_text(rows: Sequence[Sequence[str]]) -> str:
-    """Align cells: the first column left, the others right."""
+def rows_as_text(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Align cells: the first column left, the others right where they are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
+    other = str.rjust if numbers else str.ljust
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(other, row[1:], widths[1:])]) for row in rows]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def as_json(moments: Value, ddof: float) -> str:
-    """Strict JSON; NaN and infinities as null."""
+def as_json(held: Held, ddof: float) -> str:
+    """Strict JSON; NaN and infinities as null. Several arrays by their names."""
+    if isinstance(held, Value):
+        plain = _plain(held, ddof)
+    else:
+        plain = {name: _plain(value, ddof) for name, value in held.items()}
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
+
+
+def _plain(moments: Value, ddof: float) -> dict[str, Any]:
     report = moments.meta.report
     digest = {"digest": moments.digest()} if isinstance(moments, ExactMoments) else {}
-    plain = {
+    return {
         "channels": moments.channels,
         "names": moments.meta.names,
         "count": moments.count.tolist(),
@@ -55,6 +82,8 @@ def as_json(moments: Value, ddof: float) -> str:
         "maximum": _finite(moments.maximum.tolist()),
         "omitted": moments.omitted.tolist(),
         **digest,
+        "labels": list(map(str, moments.meta.labels)),
+        "passes": [entry.to_json() for entry in moments.meta.provenance.passes],
         "report": {
             "read": report.read,
             "skipped": report.skipped,
@@ -63,10 +92,9 @@ def as_json(moments: Value, ddof: float) -> str:
             "converted": dict(report.converted),
         },
     }
-    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
-def as_torchvision(moments: Value, ddof: float) -> str:
+def as_torchvision(held: Held, ddof: float) -> str:
     """Return a line for a torchvision pipeline.
 
     Raises
@@ -74,14 +102,24 @@ def as_torchvision(moments: Value, ddof: float) -> str:
     ValueError
         If a mean or std is undefined: the line would not run.
     """
+    moments = alone(held, "torchvision's form")
     if not (np.isfinite(moments.mean).all() and np.isfinite(moments.std(ddof)).all()):
         msg = "a mean or std is NaN or infinite, so there is nothing to normalize with"
         raise ValueError(msg)
     return f"transforms.Normalize(mean={_list(moments.mean)}, std={_list(moments.std(ddof))})\n"
 
 
-def as_yaml(moments: Value, ddof: float) -> str:
+def as_yaml(held: Held, ddof: float) -> str:
     """YAML 1.2; its numbers are JSON's, with YAML's own words for NaN and infinity."""
+    if isinstance(held, Value):
+        return "".join(f"{line}\n" for line in _yaml_lines(held, ddof))
+    lines = []
+    for name, value in held.items():
+        lines += [f"{json.dumps(name)}:", *(f"  {line}" for line in _yaml_lines(value, ddof))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _yaml_lines(moments: Value, ddof: float) -> list[str]:
     fields = {
         "count": moments.count,
         "mean": moments.mean,
@@ -93,7 +131,7 @@ def as_yaml(moments: Value, ddof: float) -> str:
     if moments.meta.names is not None:
         # A JSON string is a YAML string.
         lines.insert(0, f"names: {json.dumps(list(moments.meta.names))}")
-    return "\n".join([*lines, f"ddof: {ddof:g}"]) + "\n"
+    return [*lines, f"ddof: {ddof:g}"]
 
 
 def _list(values: Any) -> str:

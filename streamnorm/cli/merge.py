@@ -40,10 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     _check_alike(paths, parts)
     total = merge(parts, expect=arguments.expect and _expected(arguments.expect))
     sys.stdout.write(formats.as_table(total, arguments.ddof))
-    for text in _warnings(parts):
+    for text in dict.fromkeys(_warnings(_values(parts))):
         warn(text)
-    if isinstance(total, ExactMoments):
-        print(f"streamnorm: exact, digest {total.digest()}", file=sys.stderr)
+    options.say_digests(total)
     options.say_what_is_beyond(total, arguments.ddof)
     where = f" into {arguments.output}" if arguments.output else ""
     if arguments.output:
@@ -101,9 +100,14 @@ def _warnings(parts: Sequence[Value]) -> Iterator[str]:
         yield f"{least}{skipped:,} item(s) of the parts were skipped{example}"
 
 
-def _check_alike(paths: Sequence[str], parts: Sequence[Value]) -> None:
+def _values(parts: Sequence[formats.Held]) -> list[Value]:
+    """Return all values: of several arrays in a file the first, whose pass is that of all."""
+    return [part if isinstance(part, Value) else next(iter(part.values())) for part in parts]
+
+
+def _check_alike(paths: Sequence[str], parts: Sequence[formats.Held]) -> None:
     """Refuse exact and rounded parts together, by the names of their files."""
-    exact = [isinstance(part, ExactMoments) for part in parts]
+    exact = [isinstance(value, ExactMoments) for value in _values(parts)]
     if any(exact) and not all(exact):
         msg = (
             f"{paths[exact.index(True)]} is exact but {paths[exact.index(False)]} is not: what was "

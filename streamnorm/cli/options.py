@@ -5,31 +5,36 @@ import errno
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from streamnorm.cli.formats import Held
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import channels_where
 from streamnorm.labels import Label
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
-from streamnorm.moments import Moments
 from streamnorm.value import Value
 
 __all__ = [
     "add_channel_axis",
     "add_ddof",
     "add_label",
+    "add_nodata",
     "add_reading",
     "add_scale",
+    "add_select",
     "checked_output",
     "choice_of",
+    "report_of",
+    "say_digests",
     "say_what_is_beyond",
     "scaled",
+    "selected",
     "what_happened",
 ]
 
@@ -60,7 +65,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with files that cannot be read (default: raise)",
     )
-    parser.add_argument("--select", metavar="NAME", help="which array of an .npz file")
+    add_select(parser, "which columns, variables, or array of an .npz file (default: all numeric)")
     parser.add_argument(
         "--include", action="append", default=[], metavar="GLOB", help="only these images"
     )
@@ -70,14 +75,66 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
 
 
+def add_select(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --select."""
+    parser.add_argument(
+        "--select",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{what}; may be given several times",
+    )
+
+
+def selected(held: Held, names: Sequence[str]) -> Held:
+    """Return what a file holds, or some of it: arrays by name, channels of the one that is there.
+
+    Raises
+    ------
+    ValueError
+        If one is not there.
+    """
+    if not names:
+        return held
+    there: Any = held if isinstance(held, Mapping) else held.meta.names or ()
+    if wrong := [name for name in names if name not in there]:
+        msg = f"there is no {wrong[0]!r}, only {', '.join(there) or 'channels without names'}"
+        raise ValueError(msg)
+    if isinstance(held, Value):
+        return held.select(list(names))
+    return held[names[0]] if len(names) == 1 else {name: held[name] for name in names}
+
+
+def add_nodata(parser: argparse.ArgumentParser) -> None:
+    """Add --nodata and --channels."""
+    parser.add_argument(
+        "--nodata",
+        type=_nodata,
+        default="auto",
+        metavar="V",
+        help="stored values that mean 'nothing here', beside those that the format declares: a "
+        "number, or one a channel as 0,0,255 (- for none); 'none': all that is stored is data",
+    )
+    parser.add_argument(
+        "--channels",
+        type=lambda text: [name.strip() for name in text.split(",")],
+        metavar="NAME,...",
+        help="names of the channels, kept in the state file",
+    )
+
+
 def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the parsed choice of what to read, as keywords."""
     return {
-        "select": arguments.select,
+        "select": _one_or_list(arguments.select),
         "include": tuple(arguments.include),
         "exclude": tuple(arguments.exclude),
         "mode": arguments.mode,
     }
+
+
+def _one_or_list(names: list[str]) -> Any:
+    return names[0] if len(names) == 1 else names or None
 
 
 def checked_output(path: str | None, sources: Sequence[str]) -> None:
@@ -105,6 +162,16 @@ def checked_output(path: str | None, sources: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
+def report_of(held: Held) -> Report:
+    """Return the report of a pass, of all its arrays together."""
+    reports = [value.meta.report for value in _values(held)]
+    return replace(
+        reports[0],
+        read=max(report.read for report in reports),
+        omitted=sum(report.omitted for report in reports),
+    )
+
+
 def what_happened(report: Report) -> str:
     """Say in one line what was read, left out and changed."""
     parts = [f"{report.read:,} read in {report.seconds:.1f} s"]
@@ -115,25 +182,42 @@ def what_happened(report: Report) -> str:
     return "streamnorm: " + ", ".join(parts)
 
 
-def scaled(moments: Moments | ExactMoments, scale: Fraction) -> Moments | ExactMoments:
+def scaled(held: Held, scale: Fraction) -> Any:
     """Divide, and say so in the provenance: 0 to 1 and 0 to 255 must not be confused later."""
+    if isinstance(held, Mapping):
+        return {name: scaled(value, scale) for name, value in held.items()}
     if scale == 1:
-        return moments
+        return held
+    moments: Any = held
     origin = moments.meta.provenance
     passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
     if isinstance(moments, ExactMoments):
-        scaled = moments.affine(1 / scale)
+        divided = moments.affine(1 / scale)
     else:
-        scaled = moments.affine(1 / float(scale))
-    return scaled.with_meta(provenance=replace(origin, passes=passes))
+        divided = moments.affine(1 / float(scale))
+    return divided.with_meta(provenance=replace(origin, passes=passes))
 
 
-def say_what_is_beyond(value: Value, ddof: float) -> None:
+def say_what_is_beyond(held: Held, ddof: float) -> None:
     """Say on stderr where a std is infinite only because float64 does not hold it."""
-    beyond = np.isinf(value.std(ddof)) & np.isfinite(value.mean)
-    if beyond.any():
-        where = channels_where(beyond)
-        print(f"streamnorm: the std of channel(s) {where} is beyond float64", file=sys.stderr)
+    for value in _values(held):
+        beyond = np.isinf(value.std(ddof)) & np.isfinite(value.mean)
+        if beyond.any():
+            where = channels_where(beyond)
+            print(f"streamnorm: the std of channel(s) {where} is beyond float64", file=sys.stderr)
+
+
+def say_digests(held: Held, of: str = "") -> None:
+    """Print on stderr the digests of exact values."""
+    named = held.items() if isinstance(held, Mapping) else [("", held)]
+    for name, value in named:
+        if isinstance(value, ExactMoments):
+            whose = f" of {name}" if name else ""
+            print(f"streamnorm: exact, digest{whose}{of} {value.digest()}", file=sys.stderr)
+
+
+def _values(held: Held) -> Sequence[Value]:
+    return list(held.values()) if isinstance(held, Mapping) else [held]
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +269,17 @@ def _label(text: str) -> Label:
         return Label.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _nodata(text: str) -> Any:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    try:
+        values = [None if part.strip() == "-" else float(part) for part in text.split(",")]
+    except ValueError:
+        msg = f"expected a number, one a channel as 0,0,-, 'none' or 'auto'; got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from None
+    return values[0] if len(values) == 1 else values
 
 
 def _workers(text: str) -> int:

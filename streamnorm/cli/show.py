@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from streamnorm.cli import formats, options
 from streamnorm.exact import ExactMoments
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="state file")
     parser.add_argument("--format", choices=("table", "json", "torchvision"), default="table")
+    options.add_select(parser, "which arrays, or which channels")
     options.add_scale(parser)
     options.add_ddof(parser)
 
@@ -23,11 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load and print."""
     loaded = load(arguments.file)
-    moments = options.scaled(loaded, arguments.scale)
+    moments = options.selected(options.scaled(loaded, arguments.scale), arguments.select)
     if arguments.format == "table":
-        text = formats.as_table(moments, arguments.ddof) + _provenance(moments)
-        if isinstance(loaded, ExactMoments):
-            text += f"exact, digest {loaded.digest()}\n"
+        text = formats.as_table(moments, arguments.ddof) + _about(moments)
+        text += "".join(_digests(options.selected(loaded, arguments.select)))
     elif arguments.format == "json":
         text = formats.as_json(moments, arguments.ddof)
     else:
@@ -36,17 +37,37 @@ def run(arguments: argparse.Namespace) -> None:
     options.say_what_is_beyond(moments, arguments.ddof)
 
 
-def _provenance(moments: Value) -> str:
+def _about(held: formats.Held) -> str:
+    """Say where the numbers came from; once where several arrays came from one pass."""
+    if isinstance(held, Value):
+        return "".join(_provenance(held, named=True))
+    return "".join(dict.fromkeys("".join(_provenance(v, named=False)) for v in held.values()))
+
+
+def _digests(held: formats.Held) -> Iterator[str]:
+    for name, value in [("", held)] if isinstance(held, Value) else held.items():
+        if isinstance(value, ExactMoments):
+            yield f"exact, digest {f'of {name} ' if name else ''}{value.digest()}\n"
+
+
+def _provenance(moments: Value, *, named: bool) -> Iterator[str]:
     origin = moments.meta.provenance
-    labels = moments.meta.labels
-    lines = [f"labelled {listed(labels)}\n"] if labels else []
+    if moments.meta.labels:
+        yield f"labelled {listed(moments.meta.labels)}\n"
     for entry in origin.passes:
         skipped = f", {entry.report.skipped:,} skipped" if entry.report.skipped else ""
         transform = f", transform {entry.transform}" if entry.transform else ""
-        lines.append(
-            f"from {entry.source}: {entry.kind}, {entry.report.read:,} read{skipped}, "
-            f"{entry.dtype}{transform}, {entry.software}, {entry.time}\n"
+        array = f", array {entry.array}" if named and entry.array else ""
+        split = f", split {entry.split}" if entry.split else ""
+        yield (
+            f"from {entry.source}{array}: {entry.kind}{split}, {entry.report.read:,} read"
+            f"{skipped}, {entry.dtype}{transform}, {entry.software}, {entry.time}\n"
         )
+        there = entry.contents
+        if there.count:
+            between = f"{there.first} to {there.last}" if there.count > 1 else there.first
+            yield f"  of {there.count:,}: {between}, digest {there.digest[:12]}\n"
+        if entry.decoder:
+            yield f"  decoded by {entry.decoder}\n"
     if origin.further:
-        lines.append(f"and {origin.further:,} more passes (digest {origin.digest[:12]})\n")
-    return "".join(lines)
+        yield f"and {origin.further:,} more passes (digest {origin.digest[:12]})\n"

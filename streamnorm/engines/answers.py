@@ -2,13 +2,13 @@
 
 import importlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from streamnorm.columns import columns_among
 from streamnorm.engines.partitions import Found, Value, with_nulls
 from streamnorm.errors import warn
 from streamnorm.meta import Provenance
@@ -59,32 +59,10 @@ def chosen_columns(
     TypeError
         If what is asked for is neither a name nor a list of names.
     """
-    chosen = list(numeric) if asked is None else _as_names(asked)
-    asked_for, found = Counter(chosen), Counter(there)
-    if wrong := [name for name in chosen if not found[name]]:
-        msg = f"{source} has no column {', '.join(map(repr, wrong))}; it has {list(there)}"
-        raise ValueError(msg)
-    if twice := [name for name in chosen if asked_for[name] > 1 or found[name] > 1]:
-        msg = f"column {twice[0]!r} of {source} is there twice, or named twice; each needs one name"
-        raise ValueError(msg)
-    if not chosen:
-        none = "has no numeric columns" if asked is None else "was asked for no columns"
-        msg = f"{source} {none}, it has {list(there)}; name some with columns="
-        raise ValueError(msg)
-    if others := [name for name in there if not asked_for[name]] if asked is None else []:
-        names = ", ".join(map(repr, others))
-        warn(f"{source}: columns left out, as their type is not numeric: {names}")
+    chosen, note = columns_among(asked, there, numeric, source, "columns")
+    if note:
+        warn(note)
     return chosen
-
-
-def _as_names(asked: Any) -> list[Any]:
-    if isinstance(asked, str):
-        return [asked]
-    try:
-        return list(asked)
-    except TypeError:
-        msg = f"columns= takes a name or a list of names, got {type(asked).__qualname__} {asked!r}"
-        raise TypeError(msg) from None
 
 
 def finished(found: Mapping[Any, Found], names: Mapping[Any, str], kind: str, columns: Any) -> Any:

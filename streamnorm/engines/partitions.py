@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamnorm import columns
 from streamnorm.accumulator import Accumulator
 from streamnorm.arrays import shape_of, sliceable
 from streamnorm.arrow import batches_of, is_scalar, is_unknown
+from streamnorm.channels import alike, with_rows
 from streamnorm.exact import ExactMoments
 from streamnorm.layout import ChannelAxis, kept_axes
-from streamnorm.limbs import widened
 from streamnorm.measure import NanPolicy, check_nan_policy
-from streamnorm.meta import NO_META, Meta, Provenance, Report
+from streamnorm.meta import Provenance, Report
 from streamnorm.moments import Moments
 from streamnorm.origin import new_pass
 from streamnorm.sources.items import auto_axis
@@ -219,15 +220,13 @@ def beside(parts: Sequence[Found], grid: Sequence[int]) -> Found:
     some = [part.value for part in parts if part.value is not None]
     if len(some) < len(parts):
         return NOTHING
-    records = [value.rows for value in some]
-    if len({rows.dtype for rows in records}) > 1:
-        records = list(map(widened, records))
+    records = alike([value.rows for value in some])
     pieces = np.empty(tuple(grid), object)
     for at, (value, rows) in enumerate(zip(some, records, strict=True)):
         pieces.flat[at] = rows.reshape(value.channel_shape)
     rows = np.block(pieces.tolist())
     meta = replace(some[0].meta, channel_shape=rows.shape if rows.ndim > 1 else None)
-    whole = _of_rows(type(some[0]), rows.reshape(-1), meta)
+    whole = with_rows(some[0], rows.reshape(-1), meta)
     return Found(_as_one(whole, some[0].meta.provenance.passes[0].source, some))
 
 
@@ -239,23 +238,9 @@ def with_nulls(found: Found) -> Value | None:
     ValueError
         If it is not known how many values a null stands for.
     """
-    value, nulls, each, _ = found
-    if value is None or not nulls:
-        return value
-    if len(each) != 1:
-        msg = (
-            f"{nulls:,} rows are null in partitions that hold nothing else, and other rows have "
-            f"{' or '.join(map(str, each))} values of a channel, so nobody knows how many are "
-            f"missing; leave them out"
-        )
-        raise ValueError(msg)
-    missing = type(value).empty(value.channels).rows.copy()
-    missing["omitted"] = nulls * each[0]
-    return merge([value, _of_rows(type(value), missing, NO_META)])
-
-
-def _of_rows(kind: type[Value], rows: Any, meta: Meta) -> Value:
-    return (ExactMoments.of_rows if kind is ExactMoments else Moments.of_partial)(rows, meta)
+    if found.value is None:
+        return None
+    return columns.with_nulls(found.value, found.nulls, found.each, "partitions")
 
 
 @contextmanager

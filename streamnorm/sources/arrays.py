@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.arrays import shape_of, sliceable
-from streamnorm.layout import ChannelAxis, kept_axes
+from streamnorm.arrays import broadcast_mask, shape_of, sliceable
+from streamnorm.layout import kept_axes
+from streamnorm.sources.inputs import Inputs
 from streamnorm.sources.items import (
     DEVICE_ITEM_VALUES,
     ITEM_VALUES,
+    ONLY,
     Choice,
-    Inputs,
     Item,
     Reading,
     Source,
@@ -21,7 +22,7 @@ from streamnorm.sources.items import (
     describe,
     rows_per_item,
 )
-from streamnorm.tensors import on_device
+from streamnorm.tensors import check_mask, on_device
 
 __all__ = [
     "checked_indices",
@@ -33,19 +34,30 @@ __all__ = [
 ]
 
 
-def from_array(array: Any, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
-    """Read an array in memory, or a memory map, slice by slice."""
+def from_array(array: Any, choice: Choice) -> Source:
+    """Read an array in memory, or a memory map, slice by slice; a mask with it."""
     choice.refuse("an array", "include", "exclude", "mode", "select")
     array = sliceable(array)
     shape = shape_of(array)
-    axis = sliced_axis(shape, channel_axis)
+    axis = sliced_axis(shape, choice)
     choice = with_checked_indices(choice, shape, axis)
     values = DEVICE_ITEM_VALUES if on_device(array) else ITEM_VALUES
-    items = slices(array, shape, axis, choice, values)
+    mask = None if choice.mask is None or callable(choice.mask) else _like(choice.mask, array)
+    items = slices(array, shape, axis, choice, values, mask)
     total = slice_count(shape, axis, choice, values)
     # Items of another size, as on another device, would not go on where these were.
     inputs = partial(_as_input, f"{describe(array)}, in items of {values:,} values", array)
-    return Source(describe(array), "array", items, total, auto_axis, inputs=inputs)
+    asked = choice.mask if callable(choice.mask) else None
+    name = describe(array)
+    return Source(name, "array", items, total, auto_axis, mask=asked, inputs=inputs)
+
+
+def _like(mask: Any, array: Any) -> Any:
+    """Return a mask in the shape of the array, so that both are sliced alike."""
+    if isinstance(mask, str | int):
+        msg = f"mask={mask!r} is in no batch: an array is one; pass the mask itself"
+        raise TypeError(msg)
+    return check_mask(mask, array) if on_device(array) else broadcast_mask(mask, shape_of(array))
 
 
 def _as_input(name: str, array: Any) -> Inputs:
@@ -56,37 +68,41 @@ def _as_input(name: str, array: Any) -> Inputs:
 
 
 def slices(
-    array: Any, shape: tuple[int, ...], axis: int | None, choice: Choice, values: int = ITEM_VALUES
+    array: Any,
+    shape: tuple[int, ...],
+    axis: int | None,
+    choice: Choice,
+    values: int = ITEM_VALUES,
+    mask: Any = None,
 ) -> Iterator[Item]:
     """Yield an array in slices along `axis` of about so many values, or whole."""
     if axis is None:
-        yield Item("the array", partial(Reading, array))
+        yield Item("the array", partial(Reading, array, mask))
         return
     step = rows_per_item(shape, axis, choice, values)
     if choice.indices is not None:
         chosen = list(choice.indices)
         for start in range(0, len(chosen), step):
             rows = chosen[start : start + step]
-            yield Item(f"rows {rows[0]} …", partial(_take, array, rows))
+            yield Item(f"rows {rows[0]} …", partial(_take, array, mask, rows))
         return
     for start in range(0, shape[axis], step):
         stop = min(start + step, shape[axis])
-        yield Item(f"rows {start} to {stop}", partial(_slice, array, axis, start, stop))
+        yield Item(f"rows {start} to {stop}", partial(_slice, array, mask, axis, start, stop))
 
 
-def _take(array: Any, rows: list[int]) -> Reading:
-    return Reading(array[rows])
+def _take(array: Any, mask: Any, rows: list[int]) -> Reading:
+    return Reading(array[rows], None if mask is None else mask[rows])
 
 
-def _slice(array: Any, axis: int, start: int, stop: int) -> Reading:
-    return Reading(array[(slice(None),) * axis + (slice(start, stop),)])
+def _slice(array: Any, mask: Any, axis: int, start: int, stop: int) -> Reading:
+    place = (slice(None),) * axis + (slice(start, stop),)
+    return Reading(array[place], None if mask is None else mask[place])
 
 
-def sliced_axis(shape: tuple[int, ...], channel_axis: ChannelAxis | str) -> int | None:
+def sliced_axis(shape: tuple[int, ...], choice: Choice) -> int | None:
     """Return the first axis that is not kept: slices along it hold every channel."""
-    kept = (
-        kept_axes(len(shape), auto_axis(shape) if channel_axis == "auto" else channel_axis)  # type: ignore[arg-type]
-    )
+    kept = kept_axes(len(shape), choice.axis(ONLY, lambda: auto_axis(shape)))
     return next((axis for axis in range(len(shape)) if axis not in kept), None)
 
 

@@ -1,49 +1,82 @@
 """What a source is: a name, and items in a fixed order, each read when its turn comes."""
 
-import hashlib
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from streamnorm.arrays import shape_of
 from streamnorm.layout import ChannelAxis
+from streamnorm.sources.inputs import Inputs
 
 __all__ = [
     "DEVICE_ITEM_VALUES",
     "ITEM_VALUES",
+    "ONLY",
+    "Axes",
     "Choice",
-    "Inputs",
     "Item",
+    "Named",
+    "Packing",
     "Reading",
     "Source",
     "Tally",
     "auto_axis",
     "describe",
-    "inputs_of",
     "rows_per_item",
 ]
 
+Axes = ChannelAxis | str | Mapping[str, ChannelAxis]
+"""A channel axis, "auto", or one for each named array."""
 
 ITEM_VALUES = 1 << 21
 """Values in a slice of an array: enough to outweigh the handing over, little enough to stop at."""
-_LOOKED_INTO = 16
-"""Files, evenly spread: to look into all would be to read the data twice."""
-_LOOK = 4096
-"""Bytes, in three places of a file."""
 DEVICE_ITEM_VALUES = 1 << 28
 """In a slice of a tensor on a device, where to start a kernel takes as long as to read millions."""
+ONLY = None
+"""The name of the array of a source that has only one."""
+
+Packing = tuple[float, float]
+"""Scale and offset by which stored numbers are to be read: value = stored · scale + offset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One array read: a batch, its number of samples, and the changes that were made to it."""
+    """One array read.
+
+    Attributes
+    ----------
+    array : array-like
+        The batch.
+    mask : array of bool or None
+        False where the format itself says that a value is missing.
+    packing : (float, float) or None
+        Scale and offset that the stored numbers are still without.
+    names : tuple of str or None
+        Names of the channels, where the format has them.
+    batch : object
+        What the array was taken from, where that is more than the array; a mask may lie there.
+    converted : tuple of str
+        The changes that were made to it.
+    samples : int
+        Their number in the batch.
+    nulls : int
+        Rows of which nothing is known, not even how many values they would have; without an array.
+    """
 
     array: Any
+    mask: Any = None
+    packing: Packing | None = None
+    names: tuple[str, ...] | None = None
+    batch: Any = None
     converted: tuple[str, ...] = ()
     samples: int = 0
+    nulls: int = 0
+
+
+Named = tuple[str | None, Reading]
+"""The name of an array, and one piece of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +88,15 @@ class Item:
     name : str
         For error messages and lists of what was skipped.
     read : callable
-        Gives the array; called once, on whichever thread is free.
+        Gives the reading, or those of all named arrays that the piece holds some of; called once,
+        on whichever thread is free.
+    place : float
+        How far in the source its end is, in the unit of ``Source.size``.
     """
 
     name: str
-    read: Callable[[], Reading]
+    read: Callable[[], Reading | Sequence[Named]]
+    place: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +105,6 @@ class Tally:
 
     samples: int
     first: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the items of a source are made of, by which a change is noticed.
-
-    Attributes
-    ----------
-    sizes : list of (str, int)
-        Names and sizes.
-    looks : list of (str, str)
-        Of some files, a digest of some of their bytes: a data set made anew may have equal sizes.
-    ways : list of (str, str)
-        How they are read, beyond what was asked for.
-    """
-
-    sizes: list[tuple[str, int]]
-    looks: list[tuple[str, str]] = field(default_factory=list)
-    ways: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,10 @@ class Source:
         again and again: its items are measured before it goes on.
     group : int
         Items that one thread takes at a time: small ones cost more to hand over than to read.
+    size : int
+        Bytes of all files, where items say how far they are in them instead of being counted.
+    mask : array, int, str or callable, optional
+        What is to be counted, where the items do not say that already.
     audit : callable or None
         What a finished pass says about the source, as warnings.
     inputs : callable or None
@@ -122,6 +144,8 @@ class Source:
         Why another pass would not give the same items, if so.
     rest : callable or None
         The items from a position on, where they can be had without those before.
+    notes : list of str
+        What is to be warned of at the end; the making of the items adds to it.
     """
 
     name: str
@@ -134,10 +158,13 @@ class Source:
     one_kind: bool = False
     lasting: bool = True
     group: int = 1
+    size: int = 0
+    mask: Any = None
     audit: Callable[[Tally], list[str]] | None = None
     inputs: Callable[[], Inputs] | None = None
     once: str = ""
     rest: Callable[[int], Iterable[Item]] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def items_from(self, start: int) -> Iterable[Item]:
         """Return the items from a position on."""
@@ -157,11 +184,14 @@ class Choice:
         whether memory must be the reader's own, for a transform that keeps it.
     """
 
+    channel_axis: Axes = "auto"
     select: Any = None
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     indices: Sequence[int] | None = None
     mode: str | None = None
+    mask: Any = None
+    nodata: Any = "auto"
     by_sample: bool = False
     skips: bool = False
     copies: bool = False
@@ -180,6 +210,23 @@ class Choice:
             if given is not None and not (isinstance(given, tuple) and not given):
                 msg = f"{name}= does not apply to {kind}; choose the data before passing it"
                 raise ValueError(msg)
+
+    @property
+    def missing_values(self) -> Any:
+        """What else than a format declares means "nothing here": a number, or one per channel."""
+        return None if isinstance(self.nodata, str) else self.nodata
+
+    @property
+    def declared(self) -> bool:
+        """Whether what a format declares missing is left out."""
+        return self.nodata is not None
+
+    def axis(self, name: str | None, auto: Callable[[], ChannelAxis]) -> ChannelAxis:
+        """Return the channel axis asked for, of the array of this name."""
+        asked = self.channel_axis
+        if isinstance(asked, Mapping):
+            asked = asked.get(name or "", "auto")
+        return auto() if isinstance(asked, str) else asked
 
 
 def auto_axis(shape: tuple[int, ...]) -> ChannelAxis:
@@ -217,36 +264,3 @@ def rows_per_item(
 def describe(array: Any) -> str:
     """Name an array for provenance."""
     return f"{type(array).__name__} of shape {shape_of(array)}"
-
-
-def inputs_of(files: Sequence[str], root: str = "", **ways: str | None) -> Inputs:
-    """Return names and sizes of files, in their order, and a look into some of them.
-
-    A file that cannot be read has the size -1.
-    """
-    sizes = [(file, _size_of(os.path.join(root, file))) for file in files]
-    looked = {len(files) * k // _LOOKED_INTO for k in range(_LOOKED_INTO)} if files else ()
-    looks = [
-        (files[at], _look(os.path.join(root, files[at]), sizes[at][1])) for at in sorted(looked)
-    ]
-    return Inputs(sizes, looks, [(name, str(way)) for name, way in ways.items()])
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
-
-
-def _look(path: str, size: int) -> str:
-    """Return a digest of the beginning, the middle and the end of a file."""
-    seen = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            for start in (0, size // 2, max(0, size - _LOOK)):
-                file.seek(start)
-                seen.update(file.read(_LOOK))
-    except OSError:
-        return ""
-    return seen.hexdigest()[:16]

@@ -1,16 +1,18 @@
 """Iterables of arrays, and torch DataLoaders with an audit of what they really yielded."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from streamnorm.arrays import name_of, pick, shape_of, type_name
+from streamnorm.arrays import holds_numbers, name_of, pick, shape_of, type_name
+from streamnorm.sources.inputs import Inputs
 from streamnorm.sources.items import (
+    ONLY,
     Choice,
-    Inputs,
     Item,
+    Named,
     Reading,
     Source,
     Tally,
@@ -25,32 +27,74 @@ def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
     """Read batches as they come; `name` is that of what gives them."""
     choice.refuse("an iterable", "include", "exclude", "mode", "indices")
     total = len(batches) if isinstance(batches, Sized) else None
-    items = _items(batches, choice)
-    if not isinstance(batches, list | tuple):
-        once = f"what a {name} gives cannot be read from its middle on; pass a list, or files"
-        return Source(name, "iterable", items, total, auto_axis, lasting=False, once=once)
-    inputs = partial(_as_inputs, batches, choice)
-    return Source(name, "iterable", items, total, auto_axis, inputs=inputs)
+    notes: list[str] = []
+    items = _items(batches, choice, notes)
+    lasts = isinstance(batches, list | tuple)
+    once = f"what a {name} gives cannot be read from its middle on; pass a list, or files"
+    return Source(
+        name,
+        "iterable",
+        items,
+        total,
+        auto_axis,
+        lasting=lasts,
+        mask=choice.mask,
+        inputs=partial(_as_inputs, batches, choice) if lasts else None,
+        once="" if lasts else once,
+        notes=notes,
+    )
 
 
-def _as_inputs(batches: Sequence[Any], choice: Choice) -> Inputs:
-    arrays = (pick(batch, choice.select) for batch in batches)
-    sizes = [
-        (
-            f"batch {number}, {describe(array)}, {getattr(array, 'dtype', '')}",
-            int(getattr(array, "nbytes", 0)),
-        )
-        for number, array in enumerate(arrays)
-    ]
+def _as_inputs(batches: Iterable[Any], choice: Choice) -> Inputs:
+    sizes = []
+    for number, batch in enumerate(batches):
+        for name, array in _arrays_of(batch, choice, []).items():
+            of = "" if name is None else f", {name}"
+            what = f"batch {number}{of}, {describe(array)}, {getattr(array, 'dtype', '')}"
+            sizes.append((what, int(getattr(array, "nbytes", 0))))
     return Inputs(sizes)
 
 
-def _items(batches: Iterable[Any], choice: Choice, start: int = 0) -> Iterator[Item]:
+def _items(
+    batches: Iterable[Any], choice: Choice, notes: list[str], start: int = 0
+) -> Iterator[Item]:
+    keys: list[str | None] | None = None
     for number, batch in enumerate(batches, start):
-        picked = pick(batch, choice.select)
-        shape = shape_of(picked) if hasattr(picked, "shape") else ()
-        samples = shape[0] if shape else 1
-        yield Item(f"batch {number}", partial(Reading, picked, samples=samples))
+        arrays = _arrays_of(batch, choice, notes if keys is None else [])
+        if keys is not None and keys != list(arrays):
+            msg = f"batch {number} has the keys {list(arrays)} but earlier ones {keys}"
+            raise ValueError(msg)
+        keys = list(arrays)
+        yield Item(f"batch {number}", partial(_readings, batch, arrays))
+
+
+def _readings(batch: Any, arrays: Mapping[str | None, Any]) -> list[Named]:
+    return [
+        (name, Reading(array, batch=batch, samples=_samples_in(array)))
+        for name, array in arrays.items()
+    ]
+
+
+def _samples_in(array: Any) -> int:
+    shape = shape_of(array) if hasattr(array, "shape") else ()
+    return shape[0] if shape else 1
+
+
+def _arrays_of(batch: Any, choice: Choice, notes: list[str]) -> dict[str | None, Any]:
+    """Return what a batch holds that is to be measured, by name if it is a dict."""
+    if not isinstance(batch, Mapping) or choice.select is not None:
+        return {ONLY: pick(batch, choice.select)}
+    wrong = [key for key in batch if not isinstance(key, str)]
+    if wrong:
+        msg = f"the keys of a batch must be text, got {wrong[0]!r}; pass select= to take one array"
+        raise TypeError(msg)
+    found = {k: v for k, v in batch.items() if k != choice.mask and holds_numbers(v)}
+    if left := [key for key in batch if key not in found and key != choice.mask]:
+        notes.append(f"keys left out, as they hold no arrays of numbers: {', '.join(left)}")
+    if not found:
+        msg = f"none of the keys {list(batch)} holds an array of numbers; pass select="
+        raise ValueError(msg)
+    return found
 
 
 def is_loader(source: Any) -> bool:
@@ -64,16 +108,19 @@ def from_loader(loader: Any, choice: Choice) -> Source:
     choice.refuse("a DataLoader", "include", "exclude", "mode", "indices")
     total = None if _iterable_dataset(loader) else len(loader)
     name = f"{type_name(loader)} over {type_name(loader.dataset)}"
+    notes: list[str] = []
     return Source(
         name,
         "DataLoader",
-        _items(loader, choice),
+        _items(loader, choice, notes),
         total,
         auto_axis,
+        mask=choice.mask,
+        notes=notes,
         audit=partial(_audit, loader),
         inputs=None if total is None else partial(_samples, loader),
         once=_why_once(loader),
-        rest=partial(_rest, loader, choice),
+        rest=partial(_rest, loader, choice, notes),
     )
 
 
@@ -106,7 +153,7 @@ def _why_once(loader: Any) -> str:
     )
 
 
-def _rest(loader: Any, choice: Choice, start: int) -> Iterator[Item]:
+def _rest(loader: Any, choice: Choice, notes: list[str], start: int) -> Iterator[Item]:
     """Yield the batches from a position on; samples of those before are not read."""
     data = sys.modules["torch.utils.data"]
     batches = loader.batch_sampler
@@ -123,7 +170,7 @@ def _rest(loader: Any, choice: Choice, start: int) -> Iterator[Item]:
         "worker_init_fn",
     )
     options = {name: getattr(loader, name) for name in same}
-    yield from _items(data.DataLoader(loader.dataset, **chosen, **options), choice, start)
+    yield from _items(data.DataLoader(loader.dataset, **chosen, **options), choice, notes, start)
 
 
 def _audit(loader: Any, tally: Tally) -> list[str]:

@@ -14,20 +14,21 @@ from numpy.lib import format as npy_format
 
 from streamnorm.arrays import Array
 from streamnorm.dtypes import precision_of
-from streamnorm.layout import ChannelAxis
 from streamnorm.sources.arrays import slice_count, sliced_axis, slices, with_checked_indices
+from streamnorm.sources.files import by_file
+from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import (
     Choice,
     Item,
     Reading,
     Source,
     auto_axis,
-    inputs_of,
     rows_per_item,
 )
 from streamnorm.sources.page_cache import CachedFile
+from streamnorm.sources.places import File, Files
 
-__all__ = ["from_npy", "from_npy_files", "from_npz"]
+__all__ = ["from_npy_files", "from_npz_files"]
 
 
 class _Header(NamedTuple):
@@ -44,22 +45,20 @@ class _Header(NamedTuple):
         return cls(mapped.shape, mapped.dtype, mapped.offset, mapped.flags.c_contiguous)
 
 
-def from_npy(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+def _from_npy(path: Path, choice: Choice) -> Source:
     """Read a ``.npy`` file in slices."""
     choice.refuse("a .npy file", "include", "exclude", "mode", "select")
-    return _from_header(path, _Header.of(path), channel_axis, choice)
+    return _from_header(path, _Header.of(path), choice)
 
 
-def _from_header(
-    path: Path, header: _Header, channel_axis: ChannelAxis | str, choice: Choice
-) -> Source:
-    axis = sliced_axis(header.shape, channel_axis)
+def _from_header(path: Path, header: _Header, choice: Choice) -> Source:
+    axis = sliced_axis(header.shape, choice)
     choice = with_checked_indices(choice, header.shape, axis)
     in_file = choice.indices is None and axis == 0 and header.rows_in_order
     items = _file_slices(path, header, choice) if in_file else _mapped_slices(path, axis, choice)
     total = slice_count(header.shape, axis, choice)
     inputs = partial(inputs_of, [str(path)])
-    return Source(str(path), "NumPy file", items, total, auto_axis, inputs=inputs)
+    return Source(str(path), "NumPy file", items, total, auto_axis, mask=choice.mask, inputs=inputs)
 
 
 def _mapped(path: Path) -> Any:
@@ -106,8 +105,13 @@ def _read_rows(
     return Reading(np.fromfile(path, dtype, count, offset=offset).reshape(shape))
 
 
-def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Choice) -> Source:
-    """Read several ``.npy`` files one after the other; one that is damaged is one item."""
+def from_npy_files(files: Files, choice: Choice) -> Source:
+    """Read ``.npy`` files one after the other; one of several that is damaged is one item."""
+    if files.place.system is not None:
+        return _npy_streams(files, choice)
+    paths = list(map(files.place.path, files.names))
+    if len(paths) == 1:
+        return _from_npy(Path(paths[0]), choice)
     choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices")
     sources, damaged = [], []
     for path in paths:
@@ -120,58 +124,93 @@ def from_npy_files(paths: list[str], channel_axis: ChannelAxis | str, choice: Ch
             broken = [Item(path, partial(_raise, error))]
             sources.append(Source(path, "NumPy file", broken, 1, auto_axis))
         else:
-            sources.append(_from_header(Path(path), header, channel_axis, choice))
+            sources.append(_from_header(Path(path), header, choice))
     items = (item for source in sources for item in source.items)
     total = sum(source.total or 0 for source in sources)
     # Mended, they would be more items, and those behind them others than before.
-    inputs = partial(inputs_of, paths, damaged=str(damaged))
-    name = f"{len(paths)} .npy files"
-    return Source(name, "NumPy files", items, total, auto_axis, inputs=inputs)
+    inputs = partial(inputs_of, files.names, files.place, damaged=str(damaged))
+    return Source(
+        files.shown,
+        "NumPy files",
+        items,
+        total,
+        auto_axis,
+        ignored=files.ignored,
+        mask=choice.mask,
+        inputs=inputs,
+    )
 
 
 def _raise(error: Exception) -> Reading:
     raise error
 
 
-def from_npz(path: Path, channel_axis: ChannelAxis | str, choice: Choice) -> Source:
+def from_npz_files(files: Files, choice: Choice) -> Source:
     """Read one member of a ``.npz`` file as a stream, compressed or not."""
     choice.refuse("a .npz file", "include", "exclude", "mode", "indices")
+    if len(files.names) > 1:
+        msg = f"{files.shown}: pass one .npz file at a time, and merge the results"
+        raise ValueError(msg)
+    path = File(files.place, files.names[0])
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open() as stream, zipfile.ZipFile(stream) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
-        msg = f"{path} cannot be read as a .npz file: {error}"
+        msg = f"{path.name} cannot be read as a .npz file: {error}"
         raise ValueError(msg) from error
     members = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     select = members[0] if choice.select is None and len(members) == 1 else choice.select
     if select not in members:
-        msg = f"{path} holds the arrays {members}; pass select= one of them"
+        msg = f"{path.name} holds the arrays {members}; pass select= one of them"
         raise ValueError(msg)
-    items = _member_slices(path, select, channel_axis, choice)
-    inputs = partial(inputs_of, [str(path)])
-    name = f"{path}:{select}"
-    return Source(name, "NumPy archive", items, None, auto_axis, inputs=inputs)
+    items = _member_slices(path, select, choice)
+    inputs = partial(inputs_of, files.names, files.place)
+    name = f"{path.name}:{select}"
+    return Source(name, "NumPy archive", items, None, auto_axis, mask=choice.mask, inputs=inputs)
 
 
-def _member_slices(
-    path: Path, member: str, channel_axis: ChannelAxis | str, choice: Choice
-) -> Iterator[Item]:
-    name = f"{path}:{member}"
-    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as stream:
+def _member_slices(file: File, member: str, choice: Choice) -> Iterator[Item]:
+    name = f"{file.name}:{member}"
+    with (
+        file.open() as opened,
+        zipfile.ZipFile(opened) as archive,
+        archive.open(f"{member}.npy") as stream,
+    ):
+        yield from _stream_slices(stream, name, choice)
+
+
+def _npy_streams(files: Files, choice: Choice) -> Source:
+    return by_file(_npy_items, "NumPy files", auto_axis)(files, choice)
+
+
+def _npy_items(file: File, choice: Choice) -> Iterator[Item]:
+    with file.open() as stream:
+        yield from _stream_slices(stream, file.name, choice)
+
+
+def _stream_slices(stream: Any, name: str, choice: Choice) -> Iterator[Item]:
+    """Yield what follows a header, piece by piece; an order that is not that of rows as a whole."""
+    with _damage_named(name):
+        shape, fortran, dtype = _read_header(stream)
+    if dtype.hasobject:
+        msg = f"{name} holds Python objects, not numbers"
+        raise TypeError(msg)
+    axis = sliced_axis(shape, choice)
+    if fortran or axis != 0:
         with _damage_named(name):
-            shape, fortran, dtype = _read_header(stream)
-        axis = sliced_axis(shape, channel_axis)
-        if fortran or axis != 0 or dtype.hasobject:
-            with _damage_named(name), np.load(path, allow_pickle=False) as arrays:
-                whole = arrays[member]
-            yield from slices(whole, shape, axis, choice)
-            return
-        step = rows_per_item(shape, 0, choice)
-        for start in range(0, shape[0], step):
-            rows = (min(step, shape[0] - start), *shape[1:])
-            with _damage_named(name):
-                block = _read_block(stream, dtype, rows)
-            yield Item(f"{name}, rows {start} to {start + rows[0]}", partial(Reading, block))
+            whole = _read_block(stream, dtype, shape[::-1] if fortran else shape)
+        yield from slices(whole.T if fortran else whole, shape, axis, choice)
+        return
+    step = rows_per_item(shape, 0, choice)
+    for start in range(0, shape[0], step):
+        rows = (min(step, shape[0] - start), *shape[1:])
+        with _damage_named(name):
+            block = _read_block(stream, dtype, rows)
+        yield Item(
+            f"{name}, rows {start} to {start + rows[0]}",
+            partial(Reading, block),
+            (start + rows[0]) / shape[0],
+        )
 
 
 @contextmanager

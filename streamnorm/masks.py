@@ -1,0 +1,95 @@
+"""What counts: masks that users give, and stored values that mean "nothing here"."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from streamnorm.arrays import as_array, pick, shape_of
+from streamnorm.layout import ChannelAxis
+from streamnorm.normalize import shaped
+from streamnorm.sources.items import Packing, Reading
+from streamnorm.tensors import on_device
+
+__all__ = ["both", "mask_of", "unpacked", "where_not"]
+
+
+def both(one: Any, other: Any) -> Any:
+    """Return where two masks are True; None is one that is True everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def mask_of(given: Any, reading: Reading) -> Any:
+    """Return the mask of what was read: called for, picked from its batch, or as it was given."""
+    if given is None:
+        return None
+    batch = reading.array if reading.batch is None else reading.batch
+    if callable(given):
+        return given(batch)
+    return pick(batch, given) if isinstance(given, int | str) else given
+
+
+def where_not(array: Any, nodata: Any, axis: ChannelAxis) -> Any:
+    """Return where an array is not the value that means "nothing here", in the array's own dtype.
+
+    Parameters
+    ----------
+    array : array-like
+        As it is stored.
+    nodata : float, or sequence of float or None
+        For all channels, or one for each; None where a channel has none.
+    axis : int, tuple of int or None
+        Where the channels are.
+
+    Raises
+    ------
+    TypeError
+        If the array is bfloat16, which has no such values.
+    ValueError
+        If there is not one for each channel.
+    """
+    if "bfloat16" in str(getattr(array, "dtype", "")):
+        msg = "nodata= cannot be compared with bfloat16; pass a mask="
+        raise TypeError(msg)
+    stored = array if on_device(array) else as_array(array)[0]
+    if isinstance(nodata, Real):
+        there = _stored(nodata, stored)
+        return None if there is None else _differs(stored, there)
+    each = [None if value is None else _stored(value, stored) for value in nodata]
+    valid = None
+    for channel, value in enumerate(each):
+        if value is not None:
+            here = np.arange(len(each)) == channel
+            elsewhere = ~shaped(here, shape_of(array), axis)
+            valid = both(valid, _differs(stored, value) | _like(elsewhere, stored))
+    if valid is None:
+        shaped(np.ones(len(each), bool), shape_of(array), axis)
+    return valid
+
+
+def unpacked(stored: Any, packing: Packing) -> Any:
+    """Return what packed numbers stand for, in float64."""
+    scale, offset = packing
+    return np.asarray(stored, np.float64) * scale + offset
+
+
+def _stored(value: Any, array: Any) -> Any:
+    """Return a number as an array of this dtype holds it; None if it cannot."""
+    dtype = np.dtype(str(array.dtype).removeprefix("torch."))
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
+    if not float(value).is_integer():
+        return None
+    info = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return dtype.type(int(value)) if info[0] <= value <= info[1] else None
+
+
+def _differs(array: Any, value: Any) -> Any:
+    return array == array if value != value else array != value.item()  # noqa: PLR0124 - NaN
+
+
+def _like(mask: Any, array: Any) -> Any:
+    return array.new_tensor(mask, dtype=bool) if on_device(array) else mask

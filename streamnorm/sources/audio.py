@@ -1,0 +1,36 @@
+"""Sound files, by soundfile: samples from -1 to 1, as audio libraries give them."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Packing, Reading
+from streamnorm.sources.needs import needed
+from streamnorm.sources.places import File
+
+__all__ = ["audio_items"]
+
+_STORED: dict[str, tuple[str, Packing | None]] = {
+    "PCM_S8": ("int16", (2.0**-15, 0.0)),
+    "PCM_U8": ("int16", (2.0**-15, 0.0)),
+    "PCM_16": ("int16", (2.0**-15, 0.0)),
+    "PCM_24": ("int32", (2.0**-31, 0.0)),
+    "PCM_32": ("int32", (2.0**-31, 0.0)),
+    "DOUBLE": ("float64", None),
+}
+"""How samples of a kind are read without loss, and scaled at the end."""
+
+
+def audio_items(file: File, choice: Choice) -> Iterator[Item]:
+    """Yield blocks of frames."""
+    library = needed("soundfile", "audio", file.name)
+    with file.open() as stream, library.SoundFile(stream) as sound:
+        dtype, packing = _STORED.get(sound.subtype, ("float32", None))
+        step = sound.frames if choice.by_sample else max(1, ITEM_VALUES // sound.channels)
+        start = 0
+        while start < sound.frames:
+            block = sound.read(step, dtype)
+            if not len(block):
+                msg = f"it ends after {start} of {sound.frames} frames: was it cut off?"
+                raise ValueError(msg)
+            name, start = f"{file.name}, from frame {start}", start + len(block)
+            yield Item(name, partial(Reading, block, packing=packing), start / sound.frames)

@@ -1,0 +1,110 @@
+"""What attributes say of stored numbers: which are missing, and how they are packed.
+
+The CF conventions, chapters 2.5.1 (missing data) and 8.1 (packed data), which NetCDF, and much of
+what is in zarr and HDF5, follow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamnorm.arrays import Array
+from streamnorm.masks import both, where_not
+from streamnorm.sources.items import Packing, Reading
+
+__all__ = ["Convention", "is_aside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How the stored numbers of one variable are to be read.
+
+    Attributes
+    ----------
+    missing : tuple of float
+        Stored values that mean "nothing here".
+    lowest, highest : float or None
+        Stored values outside of these are missing too.
+    packing : (float, float) or None
+        Scale and offset.
+    unsigned : bool
+        Whether signed integers stand for unsigned ones.
+    """
+
+    missing: tuple[Any, ...] = ()
+    lowest: Any = None
+    highest: Any = None
+    packing: Packing | None = None
+    unsigned: bool = False
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any], default: Any = None) -> "Convention":
+        """Read the attributes of a variable.
+
+        Parameters
+        ----------
+        attributes : mapping
+        default : number, optional
+            What the format fills with where nothing was written, unless the attributes say.
+        """
+        missing = [
+            value.item()
+            for name in ("_FillValue", "missing_value")
+            for value in np.ravel(attributes.get(name, ()))
+            if value.dtype.kind in "biuf"
+        ]
+        if default is not None and "_FillValue" not in attributes:
+            missing.append(default)
+        ends = np.ravel(attributes.get("valid_range", (None, None)))
+        lowest, highest = (ends[0], ends[1]) if len(ends) == 2 else (None, None)
+        scale, offset = (
+            float(np.ravel(attributes.get(name, neutral))[0])
+            for name, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
+        )
+        return cls(
+            tuple(missing),
+            attributes.get("valid_min", lowest),
+            attributes.get("valid_max", highest),
+            None if (scale, offset) == (1.0, 0.0) else (scale, offset),
+            _text(attributes.get("_Unsigned", "")).lower() == "true",
+        )
+
+    def reading(self, stored: Any, *, declared: bool) -> Reading:
+        """Return what was stored, with its mask unless nothing is to be missing."""
+        array: Array = np.asarray(stored)
+        if self.unsigned and array.dtype.kind == "i":
+            array = array.view(array.dtype.str.replace("i", "u"))
+        mask = None
+        if declared:
+            for value in self.missing:
+                mask = both(mask, where_not(array, value, None))
+            for end, keeps in ((self.lowest, np.greater_equal), (self.highest, np.less_equal)):
+                if end is not None:
+                    # A NaN is no number outside: it is left to nan_policy.
+                    mask = both(mask, keeps(array, end) | (array != array))  # noqa: PLR0124
+        return Reading(array, None if mask is None or mask.all() else mask, self.packing)
+
+
+def is_aside(
+    name: str, dimensions: tuple[str, ...], attributes: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether a variable only describes others: a coordinate, its bounds, or what has no axis.
+
+    Parameters
+    ----------
+    name : str
+    dimensions : tuple of str
+        Names of its axes.
+    attributes : sequence of mapping
+        Those of all variables of the group.
+    """
+    if not dimensions or dimensions == (name,):
+        return True
+    roles = ("coordinates", "bounds", "grid_mapping")
+    return any(name in _text(of.get(role, "")).split() for of in attributes for role in roles)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,54 @@
+"""NetCDF files, by netCDF4."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from streamnorm.sources.items import Choice, Item
+from streamnorm.sources.needs import needed
+from streamnorm.sources.places import File
+from streamnorm.sources.variables import Blocks, Variable, variable_items
+
+__all__ = ["netcdf_items"]
+
+_TURN = threading.Lock()
+"""The NetCDF library is not for several threads, not even in several files."""
+
+
+def netcdf_items(file: File, choice: Choice) -> Iterator[Item]:
+    """Yield the variables of all groups of a file."""
+    library = needed("netCDF4", "netcdf", file.name)
+    with _TURN:
+        # What is not a local file must be read as a whole.
+        data = None if file.local else file.place.read(file.name)
+        opened = library.Dataset(file.path, memory=data)
+        opened.set_auto_maskandscale(False)
+        variables = list(_variables(opened, "", library.default_fillvals))
+    yield from variable_items(file, variables, choice)
+
+
+def _variables(group: Any, path: str, defaults: dict[str, Any]) -> Iterator[Variable]:
+    for name, variable in group.variables.items():
+        dtype = getattr(variable.dtype, "str", "O")
+        chunks = variable.chunking()
+        yield Variable(
+            path + name,
+            tuple(variable.shape),
+            variable.dtype.kind if dtype != "O" and hasattr(variable.dtype, "kind") else "O",
+            tuple(variable.dimensions),
+            tuple(chunks) if isinstance(chunks, list) else None,
+            {key: variable.getncattr(key) for key in variable.ncattrs()},
+            _reader(variable),
+            # Of a single byte every value may be data.
+            None if dtype[2:] == "1" else defaults.get(dtype[1:]),
+        )
+    for name, inner in group.groups.items():
+        yield from _variables(inner, f"{path}{name}/", defaults)
+
+
+def _reader(variable: Any) -> Any:
+    def read(block: Blocks) -> Any:
+        with _TURN:
+            return variable[block]
+
+    return read

@@ -1,0 +1,119 @@
+"""Variables of NetCDF, HDF5 and zarr files, and of xarray: named arrays, block by block."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from streamnorm.layout import kept_axes
+from streamnorm.sources.conventions import Convention, is_aside
+from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Named
+from streamnorm.sources.places import File
+from streamnorm.sources.tables import chosen_names, key_of
+
+__all__ = ["Blocks", "Variable", "variable_items"]
+
+Blocks = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A named array in a file.
+
+    Attributes
+    ----------
+    name : str
+        With the groups that it is in.
+    shape : tuple of int
+    kind : str
+        NumPy's letter for its dtype.
+    dimensions : tuple of str
+        Names of its axes, "" where they have none.
+    chunks : tuple of int or None
+        In which pieces it is stored.
+    attributes : mapping
+    read : callable
+        Slices, one an axis -> what is stored there.
+    default : number or None
+        What the format fills with where nothing was written.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    dimensions: tuple[str, ...]
+    chunks: tuple[int, ...] | None
+    attributes: Mapping[str, Any]
+    read: Callable[[Blocks], Any]
+    default: Any = None
+
+
+def variable_items(file: File, variables: Sequence[Variable], choice: Choice) -> Iterator[Item]:
+    """Yield variables one after the other, block by block."""
+    asides = _asides(variables) if choice.select is None else set()
+    there = [variable.name for variable in variables if variable.name not in asides]
+    numeric = [v.name for v in variables if v.kind in "biuf" and v.name not in asides]
+    notes = [] if file.arrays else file.notes
+    chosen = chosen_names(choice, there, numeric, file.name, notes)
+    file.holds(chosen)
+    by_name = {variable.name: variable for variable in variables}
+    sizes = [math.prod(by_name[name].shape) for name in chosen]
+    total, done = max(sum(sizes), 1), 0
+    for name in chosen:
+        variable = by_name[name]
+        convention = Convention.of(variable.attributes, variable.default)
+        for block in _blocks(variable, choice):
+            done += math.prod(part.stop - part.start for part in block)
+            read = partial(_read, variable, convention, block, choice)
+            yield Item(f"{file.name}:{name}{_where(block)}", read, done / total)
+
+
+def _asides(variables: Sequence[Variable]) -> set[str]:
+    """Return the names of variables that only describe others, group by group."""
+    groups = itertools.groupby(variables, lambda variable: variable.name.rpartition("/")[0])
+    found = set()
+    for group, members in groups:
+        there = list(members)
+        attributes = [variable.attributes for variable in there]
+        for variable in there:
+            inside = variable.name.removeprefix(f"{group}/")
+            if is_aside(inside, variable.dimensions, attributes):
+                found.add(variable.name)
+    return found
+
+
+def _read(variable: Variable, convention: Convention, block: Blocks, choice: Choice) -> list[Named]:
+    stored = variable.read(block)
+    return [(key_of(variable.name, choice), convention.reading(stored, declared=choice.declared))]
+
+
+def _blocks(variable: Variable, choice: Choice) -> Iterator[Blocks]:
+    """Cut a variable along its chunks into blocks of about so many values, in C order."""
+    shape = variable.shape
+    kept = kept_axes(len(shape), choice.axis(key_of(variable.name, choice), lambda: None))
+    block = [
+        length if axis in kept else min(chunk, length)
+        for axis, (length, chunk) in enumerate(
+            zip(shape, variable.chunks or (1,) * len(shape), strict=True)
+        )
+    ]
+    if choice.by_sample and 0 not in kept:
+        block[1:] = shape[1:]
+    else:
+        # The last axes lie closest together.
+        for axis in reversed(range(len(shape))):
+            others = math.prod(block) // max(block[axis], 1)
+            fitting = max(1, ITEM_VALUES // max(others * max(block[axis], 1), 1))
+            block[axis] = min(shape[axis], block[axis] * fitting)
+    steps = [range(0, length, max(step, 1)) for length, step in zip(shape, block, strict=True)]
+    for starts in itertools.product(*steps):
+        yield tuple(
+            slice(start, min(start + step, length))
+            for start, step, length in zip(starts, block, shape, strict=True)
+        )
+
+
+def _where(block: Blocks) -> str:
+    return "[" + ", ".join(f"{part.start}:{part.stop}" for part in block) + "]"

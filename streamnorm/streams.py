@@ -1,0 +1,180 @@
+"""One array of a source, piece by piece: what its pieces have in common, and their moments."""
+
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from types import MappingProxyType
+from typing import Any
+
+from streamnorm.columns import with_nulls
+from streamnorm.exact import ExactMoments
+from streamnorm.measure import meta_of
+from streamnorm.meta import NO_META, Pass, Provenance
+from streamnorm.moments import Moments
+from streamnorm.packing import from_bytes, to_bytes
+from streamnorm.reading import Part
+from streamnorm.sources.items import Packing
+from streamnorm.stacks import Stack, Total, stack_for
+from streamnorm.value import merge
+
+__all__ = ["Stream", "Value", "form_of"]
+
+Value = Moments | ExactMoments
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What all pieces must have in common with the first one."""
+
+    name: str
+    shape: tuple[int, ...]
+    channel_shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    names: tuple[str, ...] | None
+
+
+@dataclass
+class Stream:
+    """Merges the pieces of one array, in their order.
+
+    Files of one series may pack their numbers with scales and offsets of their own. Stored numbers
+    are added up by themselves for each of these, and scaled at the end.
+    """
+
+    exact: bool
+    like: Form | None = None
+    stacks: dict[Packing | None, Stack | Total] = field(default_factory=dict)
+    dtypes: dict[str, None] = field(default_factory=dict)
+    converted: Counter[str] = field(default_factory=Counter)
+    nulls: int = 0
+    each: set[int] = field(default_factory=set)
+
+    def push(self, part: Part, form: "Form | None") -> None:
+        """Merge a piece of this form; see `form_of`."""
+        self.like = form
+        self.nulls += part.nulls
+        done = part.measured
+        if done is None:
+            return
+        if part.shape:
+            rows = done.rows.size * part.shape[0]
+            self.each.add(prod(part.shape) // rows if rows else 0)
+        self.dtypes[done.dtype] = None
+        self.converted.update(part.converted)
+        if part.packing not in self.stacks:
+            self.stacks[part.packing] = stack_for(self.exact)
+        self.stacks[part.packing].push(done.rows, some=done.some)
+
+    def value(self, name: str | None, form: "Form", entry: Pass) -> Value:
+        """Return all pieces merged; `entry` is what is known of the pass, of all arrays."""
+        values = [
+            _scaled(self._folded(stack, form), packing) for packing, stack in self.stacks.items()
+        ]
+        whole = with_nulls(merge(values), self.nulls, self.each - {0}, f"pieces of {name}")
+        names = form.names
+        if name and names is None and whole.channels == 1:
+            names = (name,)
+        report = replace(
+            entry.report,
+            read=sum(stack.parts for stack in self.stacks.values()),
+            converted=MappingProxyType(dict(self.converted)),
+            omitted=int(whole.omitted.sum()),
+        )
+        entry = replace(entry, array=name or "", dtype="+".join(self.dtypes), report=report)
+        return whole.with_meta(names=names, provenance=Provenance((entry,)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that it holds, as plain JSON values."""
+        return {
+            "like": None if self.like is None else asdict(self.like),
+            "stacks": [
+                (packing, stack.parts, _held(stack)) for packing, stack in self.stacks.items()
+            ],
+            "dtypes": list(self.dtypes),
+            "converted": self.converted,
+            "nulls": self.nulls,
+            "each": sorted(self.each),
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], exact: bool) -> "Stream":
+        """Go on from what `to_json` gave."""
+        stacks: dict[Packing | None, Stack | Total] = {}
+        for packing, parts, held in plain["stacks"]:
+            stack = stack_for(exact)
+            stack.resume(parts, [(rank, from_bytes(b64decode(t)).rows.copy()) for rank, t in held])
+            stacks[None if packing is None else (packing[0], packing[1])] = stack
+        return cls(
+            exact,
+            None if plain["like"] is None else _form_from_json(plain["like"]),
+            stacks,
+            dict.fromkeys(plain["dtypes"]),
+            Counter(plain["converted"]),
+            plain["nulls"],
+            set(plain["each"]),
+        )
+
+    @staticmethod
+    def _folded(stack: Stack | Total, form: Form) -> Any:
+        return stack.value(stack.fold(form.channels), meta_of(form.channel_shape))
+
+
+def _scaled(value: Any, packing: Packing | None) -> Any:
+    return value if packing is None else value.affine(*packing)
+
+
+def _held(stack: Stack | Total) -> list[tuple[int, str]]:
+    return [
+        (rank, b64encode(to_bytes(stack.value(rows.copy(), NO_META))).decode())
+        for rank, rows in stack.held
+    ]
+
+
+def form_of(item: str, part: Part, like: Form | None, one_kind: bool) -> Form | None:
+    """Return the form that a piece must have: that of the first piece, or its own.
+
+    Raises
+    ------
+    ValueError
+        If its channels, their names, or under `one_kind` its dtype, are others.
+    """
+    done = part.measured
+    if done is None:
+        return like
+    own = Form(item, part.shape, done.channel_shape, done.rows.size, done.dtype, part.names)
+    if like is None:
+        return own
+    _check_alike(own, like, one_kind)
+    return like
+
+
+def _form_from_json(plain: Mapping[str, Any]) -> Form:
+    names = None if plain["names"] is None else tuple(plain["names"])
+    shapes = {name: tuple(plain[name]) for name in ("shape", "channel_shape")}
+    return Form(**{**plain, **shapes, "names": names})
+
+
+def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
+    if mine.channel_shape != theirs.channel_shape:
+        msg = (
+            f"{mine.name} has {mine.channels} channels (shape {mine.shape}) but "
+            f"{theirs.name} has {theirs.channels} (shape {theirs.shape}); measure them apart, or "
+            f"make them alike with transform="
+        )
+        raise ValueError(msg)
+    if mine.names != theirs.names:
+        msg = (
+            f"the channels of {mine.name} are named {mine.names} but those of {theirs.name} "
+            f"{theirs.names}; measure them apart"
+        )
+        raise ValueError(msg)
+    if one_kind and mine.dtype != theirs.dtype:
+        msg = (
+            f"{mine.name} is {mine.dtype} but {theirs.name} is {theirs.dtype}: their scales "
+            f"differ, so their pixels cannot be pooled; convert one kind, or choose one with "
+            f"include="
+        )
+        raise ValueError(msg)
