@@ -34,10 +34,17 @@ class Fold:
     skipped_items: list[tuple[str, str]] = field(default_factory=list)
     samples: int = 0
     first: list[bytes] = field(default_factory=list)
-    ignored: int = field(init=False)
+    _ignored: int = field(init=False)
+    _ignored_inside: int = 0
 
     def __post_init__(self) -> None:
-        self.ignored = self.source.ignored
+        self._ignored = self.source.ignored
+
+    @property
+    def ignored(self) -> int:
+        """Files, and pieces inside of files, that were left out by their names."""
+        # Whoever goes on meets again what was met before.
+        return self._ignored + max(self._ignored_inside, self.source.notes.ignored)
 
     def add(self, outcome: Outcome) -> None:
         """Merge one outcome, or count it as skipped.
@@ -97,7 +104,8 @@ class Fold:
             "samples": self.samples,
             "first": [b64encode(data).decode() for data in self.first],
             # A checkpoint or an output among the files would be counted the next time.
-            "ignored": self.ignored,
+            "ignored": self._ignored,
+            "ignored_inside": max(self._ignored_inside, self.source.notes.ignored),
         }
 
     def resume(self, plain: Mapping[str, Any]) -> None:
@@ -110,7 +118,8 @@ class Fold:
         self.skipped_items = [(name, reason) for name, reason in plain["skipped_items"]]
         self.samples = plain["samples"]
         self.first = list(map(b64decode, plain["first"]))
-        self.ignored = plain["ignored"]
+        self._ignored = plain["ignored"]
+        self._ignored_inside = plain["ignored_inside"]
 
     def check(self) -> None:
         """Refuse to have read nothing.
@@ -170,7 +179,7 @@ class Fold:
         return replace(entry, split=self.split, contents=self.contents)
 
     def _warnings(self) -> list[str]:
-        found = list(self.source.notes)
+        found = list(self.source.notes.warnings)
         if self.source.audit is not None:
             found += self.source.audit(Tally(self.samples, self.first))
         for name, stream in self.streams.items():

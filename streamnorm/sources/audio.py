@@ -23,6 +23,7 @@ _STORED: dict[str, tuple[str, Packing | None]] = {
 def audio_items(file: File, choice: Choice) -> Iterator[Item]:
     """Yield blocks of frames."""
     library = needed("soundfile", "audio", file.name)
+    _refuse_cut(file)
     with file.open() as stream, library.SoundFile(stream) as sound:
         dtype, packing = _STORED.get(sound.subtype, ("float32", None))
         step = sound.frames if choice.by_sample else max(1, ITEM_VALUES // sound.channels)
@@ -34,3 +35,16 @@ def audio_items(file: File, choice: Choice) -> Iterator[Item]:
                 raise ValueError(msg)
             name, start = f"{file.name}, from frame {start}", start + len(block)
             yield Item(name, partial(Reading, block, packing=packing), start / sound.frames)
+
+
+def _refuse_cut(file: File) -> None:
+    """Refuse a WAV file that is shorter than it says; libsndfile takes what is there."""
+    with file.open() as stream:
+        head = stream.read(8)
+    size = int.from_bytes(head[4:], "little")
+    # Whoever writes into a pipe does not know the size.
+    known = head[:4] == b"RIFF" and size not in (0, 0xFFFFFFFF)
+    there = file.place.size(file.name)
+    if known and size + 8 > there >= 0:
+        msg = f"it has {there:,} of {size + 8:,} bytes: was it cut off?"
+        raise ValueError(msg)

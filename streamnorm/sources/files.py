@@ -7,7 +7,7 @@ from functools import partial
 from streamnorm.layout import ChannelAxis
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import Choice, Item, Reading, Source
-from streamnorm.sources.places import File, Files
+from streamnorm.sources.places import File, Files, Notes
 
 __all__ = ["Items", "by_file", "in_file_order", "one_channel"]
 
@@ -36,7 +36,7 @@ def by_file(
 
     def opens(files: Files, choice: Choice) -> Source:
         choice.refuse(kind, "include", "exclude", "mode", "indices")
-        notes: list[str] = []
+        notes = Notes()
         found, size = in_file_order(files, choice, items, notes)
         return Source(
             files.shown,
@@ -61,7 +61,7 @@ def one_channel(_: tuple[int, ...]) -> ChannelAxis:
 
 
 def in_file_order(
-    files: Files, choice: Choice, items: Items, notes: list[str]
+    files: Files, choice: Choice, items: Items, notes: Notes
 ) -> tuple[Iterator[Item], int]:
     """Return the items of all files, and the bytes of all, in which items say where they are."""
     sizes = [max(files.place.size(name), 0) for name in files.names]
@@ -69,7 +69,7 @@ def in_file_order(
 
 
 def _chained(
-    files: Files, choice: Choice, items: Items, notes: list[str], sizes: list[int]
+    files: Files, choice: Choice, items: Items, notes: Notes, sizes: list[int]
 ) -> Iterator[Item]:
     before = 0
     arrays: list[str] = []

@@ -10,6 +10,7 @@ from streamnorm.arrays import type_name
 from streamnorm.arrow import is_numeric
 from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Named, Reading, Source
 from streamnorm.sources.needs import needed
+from streamnorm.sources.places import Notes
 from streamnorm.sources.tables import chosen_names, column_axis, key_of, readings
 
 __all__ = ["from_frame", "is_frame"]
@@ -30,14 +31,14 @@ def from_frame(frame: Any, choice: Choice) -> Source:
     """Read a table column by column; what is missing is what the table says is missing."""
     choice.refuse("a table", "include", "exclude", "mode", "indices")
     name = type_name(frame)
-    notes: list[str] = []
+    notes = Notes()
     pandas = hasattr(type(frame), "iloc")
     items = (_pandas if pandas else _arrow)(frame, choice, name, notes)
     once = f"a {name} in memory has no identity by which to go on with it; pass a file"
     return Source(name, "table", items, None, column_axis, mask=choice.mask, once=once, notes=notes)
 
 
-def _arrow(frame: Any, choice: Choice, name: str, notes: list[str]) -> Iterator[Item]:
+def _arrow(frame: Any, choice: Choice, name: str, notes: Notes) -> Iterator[Item]:
     arrow = needed("pyarrow", "tables", f"a {name}")
     reader = arrow.RecordBatchReader.from_stream(frame)
     kinds = dict(zip(reader.schema.names, reader.schema.types, strict=True))
@@ -50,7 +51,7 @@ def _arrow(frame: Any, choice: Choice, name: str, notes: list[str]) -> Iterator[
         yield Item(f"rows {done - len(batch)} to {done}", read)
 
 
-def _pandas(frame: Any, choice: Choice, name: str, notes: list[str]) -> Iterator[Item]:
+def _pandas(frame: Any, choice: Choice, name: str, notes: Notes) -> Iterator[Item]:
     numeric = [c for c, dtype in frame.dtypes.items() if dtype.kind in "biuf"]
     # Lists in a column are objects to pandas: asked for, they are tried.
     columns = chosen_names(choice, list(frame.columns), numeric, f"the {name}", notes)

@@ -9,6 +9,7 @@ from typing import Any
 from streamnorm.arrays import shape_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.sources.inputs import Inputs
+from streamnorm.sources.places import Notes
 
 __all__ = [
     "DEVICE_ITEM_VALUES",
@@ -144,8 +145,8 @@ class Source:
         Why another pass would not give the same items, if so.
     rest : callable or None
         The items from a position on, where they can be had without those before.
-    notes : list of str
-        What is to be warned of at the end; the making of the items adds to it.
+    notes : Notes
+        What the making of the items adds to: what is said of it at the end.
     """
 
     name: str
@@ -164,7 +165,7 @@ class Source:
     inputs: Callable[[], Inputs] | None = None
     once: str = ""
     rest: Callable[[int], Iterable[Item]] | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
     def items_from(self, start: int) -> Iterable[Item]:
         """Return the items from a position on."""

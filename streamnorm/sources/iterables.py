@@ -19,6 +19,7 @@ from streamnorm.sources.items import (
     auto_axis,
     describe,
 )
+from streamnorm.sources.places import Notes
 
 __all__ = ["from_iterable", "from_loader", "is_loader"]
 
@@ -27,7 +28,7 @@ def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
     """Read batches as they come; `name` is that of what gives them."""
     choice.refuse("an iterable", "include", "exclude", "mode", "indices")
     total = len(batches) if isinstance(batches, Sized) else None
-    notes: list[str] = []
+    notes = Notes()
     items = _items(batches, choice, notes)
     lasts = isinstance(batches, list | tuple)
     once = f"what a {name} gives cannot be read from its middle on; pass a list, or files"
@@ -48,19 +49,17 @@ def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
 def _as_inputs(batches: Iterable[Any], choice: Choice) -> Inputs:
     sizes = []
     for number, batch in enumerate(batches):
-        for name, array in _arrays_of(batch, choice, []).items():
+        for name, array in _arrays_of(batch, choice, Notes()).items():
             of = "" if name is None else f", {name}"
             what = f"batch {number}{of}, {describe(array)}, {getattr(array, 'dtype', '')}"
             sizes.append((what, int(getattr(array, "nbytes", 0))))
     return Inputs(sizes)
 
 
-def _items(
-    batches: Iterable[Any], choice: Choice, notes: list[str], start: int = 0
-) -> Iterator[Item]:
+def _items(batches: Iterable[Any], choice: Choice, notes: Notes, start: int = 0) -> Iterator[Item]:
     keys: list[str | None] | None = None
     for number, batch in enumerate(batches, start):
-        arrays = _arrays_of(batch, choice, notes if keys is None else [])
+        arrays = _arrays_of(batch, choice, notes if keys is None else Notes())
         if keys is not None and keys != list(arrays):
             msg = f"batch {number} has the keys {list(arrays)} but earlier ones {keys}"
             raise ValueError(msg)
@@ -80,7 +79,7 @@ def _samples_in(array: Any) -> int:
     return shape[0] if shape else 1
 
 
-def _arrays_of(batch: Any, choice: Choice, notes: list[str]) -> dict[str | None, Any]:
+def _arrays_of(batch: Any, choice: Choice, notes: Notes) -> dict[str | None, Any]:
     """Return what a batch holds that is to be measured, by name if it is a dict."""
     if not isinstance(batch, Mapping) or choice.select is not None:
         return {ONLY: pick(batch, choice.select)}
@@ -90,7 +89,9 @@ def _arrays_of(batch: Any, choice: Choice, notes: list[str]) -> dict[str | None,
         raise TypeError(msg)
     found = {k: v for k, v in batch.items() if k != choice.mask and holds_numbers(v)}
     if left := [key for key in batch if key not in found and key != choice.mask]:
-        notes.append(f"keys left out, as they hold no arrays of numbers: {', '.join(left)}")
+        notes.warnings.append(
+            f"keys left out, as they hold no arrays of numbers: {', '.join(left)}"
+        )
     if not found:
         msg = f"none of the keys {list(batch)} holds an array of numbers; pass select="
         raise ValueError(msg)
@@ -108,7 +109,7 @@ def from_loader(loader: Any, choice: Choice) -> Source:
     choice.refuse("a DataLoader", "include", "exclude", "mode", "indices")
     total = None if _iterable_dataset(loader) else len(loader)
     name = f"{type_name(loader)} over {type_name(loader.dataset)}"
-    notes: list[str] = []
+    notes = Notes()
     return Source(
         name,
         "DataLoader",
@@ -153,7 +154,7 @@ def _why_once(loader: Any) -> str:
     )
 
 
-def _rest(loader: Any, choice: Choice, notes: list[str], start: int) -> Iterator[Item]:
+def _rest(loader: Any, choice: Choice, notes: Notes, start: int) -> Iterator[Item]:
     """Yield the batches from a position on; samples of those before are not read."""
     data = sys.modules["torch.utils.data"]
     batches = loader.batch_sampler

@@ -21,7 +21,7 @@ def netcdf_items(file: File, choice: Choice) -> Iterator[Item]:
     with _TURN:
         # What is not a local file must be read as a whole.
         data = None if file.local else file.place.read(file.name)
-        opened = library.Dataset(file.path, memory=data)
+        opened = library.Dataset(file.path if file.local else "in-memory.nc", memory=data)
         opened.set_auto_maskandscale(False)
         variables = list(_variables(opened, "", library.default_fillvals))
     yield from variable_items(file, variables, choice)

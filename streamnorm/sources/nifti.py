@@ -1,8 +1,11 @@
 """NIfTI volumes, by nibabel; scaled at the end, as their headers say."""
 
+import gzip
 from collections.abc import Iterator
 from functools import partial
+from io import BytesIO
 from math import isnan, prod
+from typing import Any
 
 from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Packing, Reading
 from streamnorm.sources.needs import needed
@@ -14,8 +17,7 @@ __all__ = ["nifti_items"]
 def nifti_items(file: File, choice: Choice) -> Iterator[Item]:
     """Yield slices along the last axis, in which order they are stored."""
     library = needed("nibabel", "medical", file.name)
-    from_stream = library.Nifti1Image.from_stream
-    image = library.load(file.path) if file.local else from_stream(file.open())
+    image = library.load(file.path) if file.local else _streamed(library, file)
     stored, shape = image.dataobj, image.shape
     header = (shape, stored.dtype, stored.offset, 1.0, 0.0)
     raw = library.arrayproxy.ArrayProxy(stored.file_like, header, keep_file_open=True)
@@ -34,3 +36,8 @@ def _packing(scale: float, offset: float) -> Packing | None:
     if isnan(scale) or scale == 0 or (scale, offset) == (1.0, 0.0):
         return None
     return float(scale), float(offset)
+
+
+def _streamed(library: Any, file: File) -> Any:
+    data = BytesIO(file.place.read(file.name))
+    return library.Nifti1Image.from_stream(gzip.open(data) if file.name.endswith(".gz") else data)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from streamnorm.sources.needs import needed
 
-__all__ = ["HERE", "File", "Files", "Place", "is_url", "place_of"]
+__all__ = ["HERE", "File", "Files", "Notes", "Place", "is_url", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,22 @@ class Place:
 HERE = Place()
 
 
+@dataclass(slots=True)
+class Notes:
+    """What is found out about a source while its items are made.
+
+    Attributes
+    ----------
+    warnings : list of str
+        To be given at the end.
+    ignored : int
+        Pieces inside of files that are no data: members, coordinates.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+    ignored: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a source, and what all its files share.
@@ -99,15 +115,14 @@ class File:
     ----------
     place : Place
     name : str
-    notes : list of str
-        What is to be warned of at the end.
+    notes : Notes
     arrays : list of str
         Names of the arrays in the first file, once they are known.
     """
 
     place: Place
     name: str
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
     arrays: list[str] = field(default_factory=list)
 
     @property

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,24 @@ from streamnorm.sources.places import File
 __all__ = ["raster_items"]
 
 
+class _Raster(NamedTuple):
+    """A raster that is open, which is not for several threads; the memory it is in lives with it.
+
+    What rasterio opens in memory does not keep that memory itself.
+    """
+
+    opened: Any
+    held: Any
+    bands: list[int]
+    turn: threading.Lock
+
+
 def raster_items(file: File, choice: Choice) -> Iterator[Item]:
     """Yield a raster window by window, all bands at once."""
     rasterio = needed("rasterio", "geo", file.name)
-    opener = None if file.local else file.place.system.open
-    opened = rasterio.open(file.path, opener=opener)
+    # What is not a local file must be read as a whole.
+    held = None if file.local else rasterio.io.MemoryFile(file.place.read(file.name))
+    opened = rasterio.open(file.path) if held is None else held.open()
     alpha = rasterio.enums.ColorInterp.alpha
     # What is transparent is in the mask; it is no channel.
     bands = [
@@ -27,12 +40,11 @@ def raster_items(file: File, choice: Choice) -> Iterator[Item]:
         if meaning != alpha
     ]
     _note_packing(file, opened)
-    # A raster that is open is not for several threads.
-    turn = threading.Lock()
+    raster = _Raster(opened, held, bands, threading.Lock())
     done, total = 0, opened.width * opened.height
     for rows, columns in _windows(opened, len(bands), choice):
         done += (rows[1] - rows[0]) * (columns[1] - columns[0])
-        read = partial(_read, opened, bands, (rows, columns), choice, turn)
+        read = partial(_read, raster, (rows, columns), choice)
         yield Item(f"{file.name}, rows {rows[0]} to {rows[1]}", read, done / total)
 
 
@@ -42,8 +54,8 @@ def _note_packing(file: File, opened: Any) -> None:
         f"{file.name} has scales {opened.scales} and offsets {opened.offsets}: measured are the "
         f"stored values, as rasterio reads them; scale them with .affine(…)"
     )
-    if packed and not any("as rasterio reads them" in other for other in file.notes):
-        file.notes.append(note)
+    if packed and not any("as rasterio reads them" in other for other in file.notes.warnings):
+        file.notes.warnings.append(note)
 
 
 def _windows(
@@ -63,12 +75,10 @@ def _windows(
             yield (top, bottom), (left, right)
 
 
-def _read(
-    opened: Any, bands: list[int], window: Any, choice: Choice, turn: threading.Lock
-) -> Reading:
-    with turn:
-        found = opened.read(bands, window=window, masked=choice.declared)
-    names = tuple(opened.descriptions[band - 1] or "" for band in bands)
+def _read(raster: _Raster, window: Any, choice: Choice) -> Reading:
+    with raster.turn:
+        found = raster.opened.read(raster.bands, window=window, masked=choice.declared)
+    names = tuple(raster.opened.descriptions[band - 1] or "" for band in raster.bands)
     mask = ~np.ma.getmaskarray(found) if choice.declared else None
     return Reading(
         np.ma.getdata(found),

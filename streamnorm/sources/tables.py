@@ -10,7 +10,7 @@ from streamnorm.columns import columns_among
 from streamnorm.layout import ChannelAxis
 from streamnorm.sources.items import ONLY, Choice, Item, Named, Reading, auto_axis
 from streamnorm.sources.needs import needed
-from streamnorm.sources.places import File
+from streamnorm.sources.places import File, Notes
 
 __all__ = [
     "arrow_items",
@@ -103,14 +103,14 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
 
 
 def _stream(file: File, arrow: Any) -> Any:
-    opened = arrow.OSFile(file.path) if file.local else arrow.PythonFile(file.open())
+    opened = arrow.OSFile(file.path) if file.local else arrow.PythonFile(file.open(), mode="r")
     return arrow.CompressedInputStream(opened, "gzip") if file.name.endswith(".gz") else opened
 
 
 def arrow_items(file: File, choice: Choice) -> Iterator[Item]:
     """Yield an Arrow file, or stream, batch by batch."""
     arrow = needed("pyarrow", "tables", file.name)
-    opened = arrow.memory_map(file.path) if file.local else arrow.PythonFile(file.open())
+    opened = arrow.memory_map(file.path) if file.local else arrow.PythonFile(file.open(), mode="r")
     if opened.read(6) == b"ARROW1":
         opened.seek(0)
         reader = needed("pyarrow.ipc", "tables", file.name).open_file(opened)
@@ -137,7 +137,8 @@ def _rows(file: File, start: int, stop: int) -> str:
 def _chosen(file: File, schema: Any, choice: Choice) -> list[str]:
     kinds = dict(zip(schema.names, schema.types, strict=True))
     numeric = [name for name in schema.names if is_numeric(kinds[name])]
-    notes = [] if file.arrays else file.notes
+    # Of the first file only: the others are alike.
+    notes = Notes() if file.arrays else file.notes
     chosen = chosen_names(choice, schema.names, numeric, file.name, notes)
     if wrong := [name for name in chosen if not is_numeric(kinds[name])]:
         msg = f"column {wrong[0]!r} of type {kinds[wrong[0]]} holds no numbers"
@@ -147,7 +148,7 @@ def _chosen(file: File, schema: Any, choice: Choice) -> list[str]:
 
 
 def chosen_names(
-    choice: Choice, there: Sequence[str], numeric: Sequence[str], source: str, notes: list[str]
+    choice: Choice, there: Sequence[str], numeric: Sequence[str], source: str, notes: Notes
 ) -> list[str]:
     """Return the names of the arrays to measure; note which are left out.
 
@@ -157,7 +158,7 @@ def chosen_names(
         As `columns_among`.
     """
     chosen, note = columns_among(choice.select, there, numeric, source, "select")
-    notes += [note] if note else []
+    notes.warnings += [note] if note else []
     return chosen
 
 

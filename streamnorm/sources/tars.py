@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from streamnorm.sources.files import in_file_order
 from streamnorm.sources.images import colour_rule, wanted
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import Choice, Item, Source
 from streamnorm.sources.pictures import check_mode, decoder, is_image, read_picture
-from streamnorm.sources.places import File, Files
+from streamnorm.sources.places import File, Files, Notes
 
 __all__ = ["from_tars"]
 
+_BLOCK = 512
+"""Bytes of zero, at least, that end a tar file."""
 _MOST_BYTES = 1 << 30
 """Of one picture in a shard: what claims more is no picture."""
 
@@ -26,7 +28,7 @@ def from_tars(files: Files, choice: Choice) -> Source:
     choice.refuse("tar files", "select", "indices")
     check_mode(choice.mode)
     mode = choice.mode or colour_rule(_headers(files, choice))
-    notes: list[str] = []
+    notes = Notes()
     items, size = in_file_order(files, choice, partial(_items, mode=mode), notes)
     return Source(
         files.shown,
@@ -46,14 +48,11 @@ def from_tars(files: Files, choice: Choice) -> Source:
 
 
 def _items(file: File, choice: Choice, mode: str | None) -> Iterator[Item]:
-    others = 0
     for name, data, place in _pictures(file, choice):
         if data is None:
-            others += 1
-            continue
-        yield Item(f"{file.name}:{name}", partial(read_picture, data, mode), place)
-    if others:
-        file.notes.append(f"{file.name}: {others:,} members that are no images were ignored")
+            file.notes.ignored += 1
+        else:
+            yield Item(f"{file.name}:{name}", partial(read_picture, data, mode), place)
 
 
 def _headers(files: Files, choice: Choice) -> Iterator[BytesIO]:
@@ -84,6 +83,18 @@ def _pictures(file: File, choice: Choice) -> Iterator[tuple[str, bytes | None, f
                 raise ValueError(msg)
             data: Any = shard.extractfile(member)
             yield member.name, data.read(), min(1.0, stream.tell() / size)
+        _refuse_cut(stream, size)
+
+
+def _refuse_cut(stream: BinaryIO, size: int) -> None:
+    """Refuse a file that ends after some member: tarfile takes what is there."""
+    stream.seek(0)
+    if stream.read(2) == b"\x1f\x8b":
+        return
+    stream.seek(max(0, size - _BLOCK))
+    if any(stream.read(_BLOCK)):
+        msg = "it does not end as a tar file does: was it cut off?"
+        raise ValueError(msg)
 
 
 def _refuse_escape(name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from streamnorm.layout import kept_axes
 from streamnorm.sources.conventions import Convention, is_aside
 from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Named
-from streamnorm.sources.places import File
+from streamnorm.sources.places import File, Notes
 from streamnorm.sources.tables import chosen_names, key_of
 
 __all__ = ["Blocks", "Variable", "variable_items"]
@@ -55,7 +55,8 @@ def variable_items(file: File, variables: Sequence[Variable], choice: Choice) ->
     asides = _asides(variables) if choice.select is None else set()
     there = [variable.name for variable in variables if variable.name not in asides]
     numeric = [v.name for v in variables if v.kind in "biuf" and v.name not in asides]
-    notes = [] if file.arrays else file.notes
+    file.notes.ignored += len(asides)
+    notes = Notes() if file.arrays else file.notes
     chosen = chosen_names(choice, there, numeric, file.name, notes)
     file.holds(chosen)
     by_name = {variable.name: variable for variable in variables}

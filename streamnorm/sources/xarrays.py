@@ -7,7 +7,7 @@ from typing import Any
 from streamnorm.arrays import type_name
 from streamnorm.sources.files import one_channel
 from streamnorm.sources.items import ONLY, Choice, Source, auto_axis
-from streamnorm.sources.places import HERE, File
+from streamnorm.sources.places import HERE, File, Notes
 from streamnorm.sources.variables import Variable, variable_items
 
 __all__ = ["from_xarray", "is_xarray"]
@@ -22,7 +22,7 @@ def from_xarray(source: Any, choice: Choice) -> Source:
     """Read a Dataset as its variables, a DataArray as an array."""
     choice.refuse("an xarray object", "include", "exclude", "mode", "indices")
     name = type_name(source)
-    notes: list[str] = []
+    notes = Notes()
     several = hasattr(source, "data_vars")
     variables = [
         _variable(str(name), array)
