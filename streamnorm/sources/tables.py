@@ -85,26 +85,30 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
     parsing = csv.ParseOptions(delimiter="\t" if tabs else ",")
     # One thread: only then do errors name the row.
     reading = csv.ReadOptions(use_threads=False)
-    with _stream(file, arrow) as stream, csv.open_csv(stream, reading, parsing) as first:
+    with _raw(file, arrow) as raw, csv.open_csv(_inflated(file, raw), reading, parsing) as first:
         schema = first.schema
     columns = _chosen(file, schema, choice)
     types = {name: arrow.float64() for name in columns if str(schema.field(name).type) != "bool"}
     converting = csv.ConvertOptions(column_types=types, include_columns=columns)
     size, done = max(file.place.size(file.name), 1), 0
     with (
-        _stream(file, arrow) as stream,
-        csv.open_csv(stream, reading, parsing, converting) as batches,
+        _raw(file, arrow) as raw,
+        csv.open_csv(_inflated(file, raw), reading, parsing, converting) as batches,
     ):
         for batch in batches:
             done += len(batch)
             read = partial(readings, batch, columns, choice)
-            share = min(1.0, stream.tell() / size)
+            share = min(1.0, raw.tell() / size)
             yield Item(_rows(file, done - len(batch), done), read, share)
 
 
-def _stream(file: File, arrow: Any) -> Any:
-    opened = arrow.OSFile(file.path) if file.local else arrow.PythonFile(file.open(), mode="r")
-    return arrow.CompressedInputStream(opened, "gzip") if file.name.endswith(".gz") else opened
+def _raw(file: File, arrow: Any) -> Any:
+    return arrow.OSFile(file.path) if file.local else arrow.PythonFile(file.open(), mode="r")
+
+
+def _inflated(file: File, raw: Any) -> Any:
+    arrow = needed("pyarrow", "tables", file.name)
+    return arrow.CompressedInputStream(raw, "gzip") if file.name.endswith(".gz") else raw
 
 
 def arrow_items(file: File, choice: Choice) -> Iterator[Item]:
