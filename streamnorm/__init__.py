@@ -24,6 +24,8 @@ from streamnorm.normalize import Normalize
 from streamnorm.state import load, save
 from streamnorm.value import merge
 from streamnorm.version import __version__
+from streamnorm.weighing import measure_weighted
+from streamnorm.weighted import WeightedMoments
 
 __all__ = [
     "Accumulator",
@@ -33,11 +35,13 @@ __all__ = [
     "Normalize",
     "StateFileError",
     "StreamnormWarning",
+    "WeightedMoments",
     "__version__",
     "compute",
     "concat",
     "load",
     "measure",
+    "measure_weighted",
     "merge",
     "save",
 ]

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamnorm.exact import ExactMoments
 from streamnorm.limbs import widened
 from streamnorm.meta import Meta, Provenance
 from streamnorm.moments import Moments
@@ -55,9 +54,9 @@ def concat(values: Iterable[V] | Mapping[str, V]) -> V:
         msg = "nothing to put side by side: expected at least one value"
         raise ValueError(msg)
     kinds = {type(value) for value in given}
-    if len(kinds) > 1 or not isinstance(given[0], Moments | ExactMoments):
+    if len(kinds) > 1 or not isinstance(given[0], Value):
         what = " and ".join(sorted(kind.__name__ for kind in kinds))
-        msg = f"expected Moments, or ExactMoments, all of one kind; got {what}"
+        msg = f"expected Moments, ExactMoments or WeightedMoments, all of one kind; got {what}"
         raise TypeError(msg)
     names = _keyed(values) if named and isinstance(values, Mapping) else _own(given)
     rows = np.concatenate(alike([value.rows for value in given]))
@@ -72,7 +71,7 @@ def alike(records: Sequence[NDArray[np.void]]) -> Sequence[NDArray[np.void]]:
 def with_rows(like: V, rows: NDArray[np.void], meta: Meta) -> V:
     """Return a value of the same kind, of records that are its own from now on."""
     kind: Any = type(like)
-    made: Any = (kind.of_rows if kind is ExactMoments else kind.of_partial)(rows, meta)
+    made: Any = (kind.of_partial if kind is Moments else kind.of_rows)(rows, meta)
     return made  # type: ignore[no-any-return]
 
 

@@ -15,6 +15,8 @@ from streamnorm.limbs import COUNTS
 from streamnorm.meta import Meta, Pass, Provenance
 from streamnorm.moments import Moments
 from streamnorm.rationals import known
+from streamnorm.value import Value
+from streamnorm.weighted import WeightedMoments
 
 __all__ = ["KINDS", "SEVERAL", "Held", "from_document", "to_document"]
 
@@ -31,7 +33,8 @@ _ENVELOPE = (
 _BEHIND = ("provenance", "checksum")
 SEVERAL = "several"
 """The kind of a document that holds several values, by name."""
-Held = Moments | ExactMoments | Mapping[str, Moments | ExactMoments]
+One = Moments | ExactMoments | WeightedMoments
+Held = One | Mapping[str, One]
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _POWER = re.compile(r"(-?[1-9][0-9]*)\*2\^(-?[0-9]+)")
 _MOST_BITS = 4400
@@ -46,9 +49,8 @@ def to_document(value: Held) -> dict[str, Any]:
             "values": {name: to_document(one) for name, one in value.items()},
         }
     meta = value.meta
-    exact = isinstance(value, ExactMoments)
     return {
-        "kind": "exact moments" if exact else "moments",
+        "kind": _kind_of(value),
         "channels": value.channels,
         "channel_shape": None if meta.channel_shape is None else list(meta.channel_shape),
         "names": None if meta.names is None else list(meta.names),
@@ -102,10 +104,17 @@ def _several(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: from_document(value) for name, value in values.items()}
 
 
-def _fields(moments: Moments) -> dict[str, Any]:
-    lists = {name: getattr(moments, name).tolist() for name in _MOMENTS}
+def _kind_of(value: Value) -> str:
+    if isinstance(value, ExactMoments):
+        return "exact moments"
+    return "weighted moments" if isinstance(value, WeightedMoments) else "moments"
+
+
+def _fields(moments: Moments | WeightedMoments) -> dict[str, Any]:
+    reads = KINDS[_kind_of(moments)][1]
+    lists = {name: getattr(moments, name).tolist() for name in reads}
     return {
-        name: values if _MOMENTS[name] is _integer else [_spell(value) for value in values]
+        name: values if reads[name] is _integer else [_spell(value) for value in values]
         for name, values in lists.items()
     }
 
@@ -121,15 +130,23 @@ def _exact_fields(moments: ExactMoments) -> dict[str, Any]:
 
 
 def _moments(fields: dict[str, list[Any]], meta: Meta) -> Moments:
+    return Moments(**_arrays(fields, _MOMENTS), meta=meta)
+
+
+def _weighted_moments(fields: dict[str, list[Any]], meta: Meta) -> WeightedMoments:
+    return WeightedMoments(**_arrays(fields, _WEIGHTED), meta=meta)
+
+
+def _arrays(fields: dict[str, list[Any]], reads: "_Reads") -> dict[str, Any]:
     arrays = {
-        name: np.array(values, np.int64 if _MOMENTS[name] is _integer else np.float64)
+        name: np.array(values, np.int64 if reads[name] is _integer else np.float64)
         for name, values in fields.items()
     }
     empty = arrays["count"] == 0
     if any(not np.isnan(arrays[name][empty]).all() for name in ("mean", "minimum", "maximum")):
         msg = "a channel with count 0 has a mean or an extreme"
         raise ValueError(msg)
-    return Moments(**arrays, meta=meta)
+    return arrays
 
 
 def _exact_moments(fields: dict[str, list[Any]], meta: Meta) -> ExactMoments:
@@ -249,8 +266,19 @@ _EXACT: _Reads = {
     "minimum": _extreme,
     "maximum": _extreme,
 }
-KINDS: Mapping[str, tuple[Callable[..., Moments | ExactMoments], _Reads]] = {
+_WEIGHTED: _Reads = {
+    "count": _integer,
+    "weight": _float,
+    "weight_squared": _float,
+    "omitted": _integer,
+    "mean": _float,
+    "m2": _float,
+    "minimum": _float,
+    "maximum": _float,
+}
+KINDS: Mapping[str, tuple[Callable[..., Any], _Reads]] = {
     "moments": (_moments, _MOMENTS),
+    "weighted moments": (_weighted_moments, _WEIGHTED),
     "exact moments": (_exact_moments, _EXACT),
 }
 """For every kind of value how to make it, and how its fields are read, in their order."""

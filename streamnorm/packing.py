@@ -1,7 +1,7 @@
 """Values as bytes of a size that kind and channels tell, for engines that send them around."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from streamnorm.meta import NO_META, Meta, Provenance
 from streamnorm.moments import Moments
 from streamnorm.partial import PARTIAL
 from streamnorm.value import Value
+from streamnorm.weighted import WeightedMoments
+from streamnorm.weights import WEIGHTED
 
 __all__ = ["KINDS", "Header", "from_bytes", "header_of", "pack", "to_bytes", "unpack"]
 
 VERSION = 1
-KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64")
+KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64", "WeightedMoments")
 _HEADER_BYTES = 32
-_DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype)
+_DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype, WEIGHTED)
 
 
 class Header(NamedTuple):
@@ -31,7 +33,8 @@ class Header(NamedTuple):
     version : int
         Of this form.
     kind : int
-        0 for nothing, 1 for `Moments`, 2 and 3 for `ExactMoments` on either grid.
+        0 for nothing, 1 for `Moments`, 2 and 3 for `ExactMoments` on either grid, 4 for
+        `WeightedMoments`.
     channels : int
     names : int
         Bytes that names, the shape of the channels and labels take, sent behind the numbers.
@@ -56,7 +59,7 @@ def header_of(value: Value | None) -> Header:
         return Header(VERSION, len(KINDS), 0, 0)
     if value is None:
         return Header(VERSION, 0, 0, 0)
-    kind = 1 if isinstance(value, Moments) else 2 + (value.rows.dtype == WIDE.dtype)
+    kind = _DTYPES.index(value.rows.dtype)
     return Header(VERSION, kind, value.channels, len(_named(value.meta)))
 
 
@@ -75,7 +78,7 @@ def pack(value: Value | None, form: Header) -> bytes:
     return (rows.tobytes() + _named(value.meta)).ljust(form.size, b"\0")
 
 
-def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
+def unpack(data: bytes, form: Header) -> Any:
     """Return the value that `pack` packed in this form, with its names and labels."""
     dtype = _DTYPES[form.kind]
     assert dtype is not None  # noqa: S101 - nothing has no form that can be agreed on
@@ -87,7 +90,9 @@ def unpack(data: bytes, form: Header) -> Moments | ExactMoments:
         names, shape, labels, unlabelled = json.loads(named)
         given = Meta(names, shape, Provenance(), tuple(map(Label.from_json, labels)), unlabelled)
         meta = checked_meta(given, form.channels)
-    return Moments.of_partial(rows, meta) if form.kind == 1 else ExactMoments.of_rows(rows, meta)
+    if form.kind == 1:
+        return Moments.of_partial(rows, meta)
+    return (WeightedMoments if form.kind == 4 else ExactMoments).of_rows(rows, meta)
 
 
 def to_bytes(value: Value) -> bytes:
@@ -96,7 +101,7 @@ def to_bytes(value: Value) -> bytes:
     return np.array(form, np.int64).tobytes() + pack(value, form)
 
 
-def from_bytes(data: bytes) -> Moments | ExactMoments:
+def from_bytes(data: bytes) -> Any:
     """Return the value that `to_bytes` gave the bytes of.
 
     Raises

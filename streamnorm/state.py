@@ -16,6 +16,7 @@ from streamnorm.errors import StateFileError
 from streamnorm.exact import ExactMoments
 from streamnorm.moments import Moments
 from streamnorm.value import Value
+from streamnorm.weighted import WeightedMoments
 
 __all__ = ["load", "remove_temporaries", "save", "write_atomically"]
 
@@ -46,7 +47,7 @@ def save(moments: Value | Mapping[str, Value], path: str | os.PathLike[str]) -> 
     """
     several = isinstance(moments, Mapping) and len(moments) > 0
     for value in moments.values() if several and isinstance(moments, Mapping) else [moments]:
-        if not isinstance(value, Moments | ExactMoments):
+        if not isinstance(value, Moments | ExactMoments | WeightedMoments):
             msg = (
                 f"expected Moments to save, got {type(value).__name__}; measure the data first, or "
                 f"pass an accumulator's .moments"

@@ -26,11 +26,13 @@ def test_public_names():
             "Normalize",
             "StateFileError",
             "StreamnormWarning",
+            "WeightedMoments",
             "__version__",
             "compute",
             "concat",
             "load",
             "measure",
+            "measure_weighted",
             "merge",
             "save",
         ]

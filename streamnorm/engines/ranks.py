@@ -43,7 +43,7 @@ def across(value: V | None, gather: Callable[[Words], Sequence[Words]], source: 
     headers = gather(np.array(header_of(value), np.int64))
     form = agreed([Header(*header.tolist()) for header in headers])
     states = gather(np.frombuffer(pack(value, form), np.int64))
-    merged: V = merge([unpack(state.tobytes(), form) for state in states])  # type: ignore[assignment]
+    merged: V = merge([unpack(state.tobytes(), form) for state in states])
     report = Report(read=len(states), omitted=int(merged.omitted.sum()))
     entry = new_pass(source, "ranks", report=report)
     return merged.with_meta(provenance=merged.meta.with_pass(entry).provenance)
@@ -68,7 +68,7 @@ def agreed(headers: Sequence[Header]) -> Header:
     if not some:
         msg = f"none of the {len(headers)} ranks has a value; give one of them Moments.empty(C)"
         raise ValueError(msg)
-    kinds = [KINDS[min(header.kind, 2)] for header in headers]
+    kinds = [KINDS[header.kind].removesuffix(" of float64") for header in headers]
     if len({kind for kind in kinds if kind != KINDS[0]}) > 1:
         _refuse("have different kinds of values", kinds, "measure all with exact=True, or none")
     channels = [header.channels for header in headers]
