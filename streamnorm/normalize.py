@@ -16,6 +16,7 @@ __all__ = [
     "Normalize",
     "ZeroVariance",
     "check_constants",
+    "constants",
     "denormalized",
     "mean_and_scale",
     "normalized",
@@ -44,6 +45,12 @@ def denormalized(y: Any, mean: Any, mean_rest: Any, std: Any) -> Any:
     x += mean_rest
     x += mean
     return x
+
+
+def constants(mean: Floats, std: Floats, dtype: Any) -> tuple[Array, Array, Array]:
+    """Return mean, what is left of it, and std as arrays of a dtype; see `normalized`."""
+    head = mean.astype(dtype)
+    return head, (mean - head).astype(dtype), std.astype(dtype)
 
 
 def mean_and_scale(
@@ -238,8 +245,7 @@ class Normalize:
 
     def _constants(self, array: Array) -> tuple[Array, Array, Array]:
         mean, std = (shaped(v, array.shape, self.channel_axis) for v in (self.mean, self.std))
-        head = mean.astype(array.dtype)
-        return head, (mean - head).astype(array.dtype), std.astype(array.dtype)
+        return constants(mean, std, array.dtype)
 
 
 def _named(moments: Value, flags: NDArray[np.bool_]) -> str:

@@ -81,6 +81,7 @@ ROOMS = (
     ("folding",),
     ("checkpoint",),
     ("compute", "shortcuts"),
+    ("sklearn",),
     ("nn.buffers", "nn.folding", "nn.mapping", "nn.observing", "nn.repeats"),
     ("engines.partitions", "engines.ranks"),
     ("engines.torch",),
@@ -103,6 +104,7 @@ MAY_IMPORT = {
     "torch": ("nn", "engines.torch", "kernels.torch_", "kernels.triton_", "kernels.device"),
     "triton": "kernels.triton_",
     "PIL": "sources.pictures",
+    "sklearn": "sklearn",
     "simplejpeg": "sources.jpeg",
     "tqdm": "progress",
     "dask": "engines.dask",
@@ -148,10 +150,10 @@ def test_imports_follow_the_way_of_the_data(name, path):
             assert LEVEL[inner] <= LEVEL[name], f"{name} must not import {imported}"
 
 
-@pytest.mark.parametrize("leaf", ["nn", "engines", "cli", "shortcuts"])
+@pytest.mark.parametrize("leaf", ["nn", "engines", "cli", "shortcuts", "sklearn"])
 def test_leaves_are_imported_by_nobody_but_leaves(leaf):
     for name, path in modules():
-        if not name.startswith(("nn", "engines", "cli", "__main__")):
+        if not name.startswith(("nn", "engines", "cli", "sklearn", "__main__")):
             assert not any(i.startswith(f"streamnorm.{leaf}") for i, _ in imports(path)), name
 
 
@@ -165,7 +167,7 @@ def test_heavy_libraries_are_imported_in_their_room_only(library, room):
 def test_only_leaves_and_kernels_import_heavy_libraries_at_module_level():
     for name, path in modules():
         heavy = {i.partition(".")[0] for i, top in imports(path) if top} & set(MAY_IMPORT)
-        assert not heavy or name.startswith(("kernels.", "nn", "engines."))
+        assert not heavy or name.startswith(("kernels.", "nn", "engines.", "sklearn"))
 
 
 def test_kernels_are_only_imported_inside_functions():
