@@ -193,6 +193,13 @@ def type_name(value: Any) -> str:
 
 
 def name_of(given: Callable[..., Any]) -> str:
-    """Name a callable for provenance, by its module and qualified name."""
-    named = given if hasattr(given, "__qualname__") else type(given)
+    """Name a callable for provenance, by its module and qualified name, or as it describes itself.
+
+    What stands at an address is described in another way the next time.
+    """
+    named: Any = given if hasattr(given, "__qualname__") else type(given)
+    if named is not given and any("__repr__" in vars(kind) for kind in named.__mro__[:-1]):
+        text = " ".join(repr(given).split())
+        if " at 0x" not in text and len(text) <= 200:
+            return text
     return f"{named.__module__}.{named.__qualname__}"

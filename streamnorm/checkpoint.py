@@ -62,6 +62,7 @@ def identity_of(source: Source, inputs: Inputs | None, plan: Plan, on_error: str
         "mode": choice.mode,
         "mask": choice.mask,
         "nodata": choice.nodata,
+        "weigh": choice.weigh,
     }
     how |= dict(inputs.ways)
     return {

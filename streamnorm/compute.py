@@ -42,6 +42,8 @@ class _Options(TypedDict, total=False):
     checkpoint: str | os.PathLike[str] | None
     label: Label | str | None
     split: str
+    sample: int | None
+    weigh: Literal["pixel", "image"]
 
 
 # Any beside them: what has several named arrays gives a dict, which only running tells.
@@ -76,6 +78,8 @@ def compute(
     checkpoint: str | os.PathLike[str] | None = None,
     label: Label | str | None = None,
     split: str = "",
+    sample: int | None = None,
+    weigh: Literal["pixel", "image"] = "pixel",
 ) -> Any:
     """Measure a whole data set in one pass.
 
@@ -135,6 +139,12 @@ def compute(
         Which part of which data this is, such as "train#part-007": see `Label` and `merge`.
     split : str
         Which split of the data this is, such as "train", for provenance.
+    sample : int, optional
+        Read only so many images, or samples along axis 0, drawn at random (the same ones every
+        time), for a first answer. ``value.meta.provenance.passes[0].sample`` has the standard
+        errors, clustered by image; files of samples are marked.
+    weigh : {"pixel", "image"}
+        "image": every image counts the same, whatever its size; the result is `WeightedMoments`.
 
     Returns
     -------
@@ -173,10 +183,16 @@ def compute(
         raise ValueError(msg)
     choice = Choice(
         _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
-        mask, nodata, skips=on_error == "skip", copies=transform is not None,
+        mask, nodata, sample, "image" if weigh == "image" else "",
+        by_sample=weigh == "image" or sample is not None,
+        skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip
+    _check_weighing(choice, weigh, exact, checkpoint)
     workers = threads.resolve(workers, "workers")
     opened = open_source(source, choice)
+    if choice.weigh and not opened.single:
+        msg = f"weigh='image' needs a source of images, one an item, not {opened.kind}"
+        raise ValueError(msg)
     plan = Plan(choice, nan_policy, exact, transform)
     inputs = None if opened.inputs is None else opened.inputs()
     fold = Fold(opened, plan, split, Contents() if inputs is None else inputs.contents)
@@ -204,6 +220,18 @@ def compute(
     if channels is None and isinstance(select, str) and values.channels == 1:
         channels = [select]
     return values.with_meta(**labels, **({} if channels is None else {"names": tuple(channels)}))
+
+
+def _check_weighing(choice: Choice, weigh: str, exact: bool, checkpoint: Any) -> None:
+    if weigh not in ("pixel", "image"):
+        msg = f"weigh must be 'pixel' or 'image', got {weigh!r}"
+        raise ValueError(msg)
+    if exact and (choice.weigh or choice.sample is not None):
+        msg = "exact=True is for all values alike: leave weigh='image' and sample= out"
+        raise ValueError(msg)
+    if choice.sample is not None and (checkpoint is not None or choice.sample < 1):
+        msg = "sample= takes a number of at least 1, and no checkpoint="
+        raise ValueError(msg)
 
 
 def _checked_axes(given: Any) -> Axes:

@@ -8,7 +8,7 @@ from typing import Any
 from streamnorm.arrays import name_of
 from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
-from streamnorm.meta import LISTED, Contents, Pass, Report
+from streamnorm.meta import LISTED, Contents, Pass, Report, Sample
 from streamnorm.origin import new_pass
 from streamnorm.pending import rows_of
 from streamnorm.reading import Outcome, Part, Plan
@@ -59,7 +59,7 @@ class Fold:
             self._skip(outcome.item.name, outcome.error)
             return
         parts = outcome.result()
-        streams = {name: self.streams.get(name) or Stream(self.plan.exact) for name, _ in parts}
+        streams = {name: self.streams.get(name) or self._stream() for name, _ in parts}
         forms = {name: stream.like for name, stream in streams.items()}
         # All are looked at before any is merged: nothing is half-counted.
         try:
@@ -75,6 +75,10 @@ class Fold:
         for name, part in parts:
             streams[name].push(part, forms[name])
         self.streams |= streams
+
+    def _stream(self) -> Stream:
+        each = self.plan.choice.weigh == "image"
+        return Stream(self.plan.exact, each, keeps=self.source.drawn is not None)
 
     def _audit(self, parts: Sequence[Part]) -> None:
         if self.source.audit is None:
@@ -111,7 +115,8 @@ class Fold:
     def resume(self, plain: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
         self.streams = {
-            name: Stream.from_json(stream, self.plan.exact) for name, stream in plain["streams"]
+            name: Stream.from_json(stream, self.plan.exact, self.plan.choice.weigh == "image")
+            for name, stream in plain["streams"]
         }
         self.read = plain["read"]
         self.skipped = plain["skipped"]
@@ -176,7 +181,14 @@ class Fold:
             decoder=self.source.decoder,
             report=report,
         )
-        return replace(entry, split=self.split, contents=self.contents)
+        drawn = self.source.drawn
+        return replace(
+            entry,
+            split=self.split,
+            contents=self.contents,
+            weigh=self.plan.choice.weigh,
+            sample=None if drawn is None else Sample(*drawn),
+        )
 
     def _warnings(self) -> list[str]:
         found = list(self.source.notes.warnings)

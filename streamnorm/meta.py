@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from streamnorm.labels import Label, united
 
-__all__ = ["LISTED", "NO_META", "Contents", "Meta", "Pass", "Provenance", "Report"]
+__all__ = ["LISTED", "NO_META", "Contents", "Meta", "Pass", "Provenance", "Report", "Sample"]
 
 LISTED = 100
 """Passes and skipped items that are listed one by one; beyond, only counted."""
@@ -88,6 +88,24 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What was drawn of a source, and how far its answer may be from that of the whole.
+
+    Attributes
+    ----------
+    taken, of : int
+        Images, or samples along axis 0.
+    mean_error, std_error : tuple of float or None
+        Standard errors of mean and std, per channel; None where undefined.
+    """
+
+    taken: int
+    of: int
+    mean_error: tuple[float | None, ...] = ()
+    std_error: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """One pass over one source: where numbers came from.
 
@@ -103,6 +121,10 @@ class Pass:
         Which part of the data the user said that it is: "train", …
     contents : Contents
         Which files, rows or batches were there.
+    weigh : str
+        "image" where every image counts the same; "" where every value does.
+    sample : Sample or None
+        Where only some of it was read.
     dtype : str
         Stored dtypes seen, joined by "+".
     transform : str or None
@@ -127,11 +149,14 @@ class Pass:
     array: str = ""
     split: str = ""
     contents: Contents = Contents()
+    weigh: str = ""
+    sample: Sample | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; the seconds stay out, they are of the run, not of the data."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "report"}
         plain["contents"] = asdict(self.contents)
+        plain["sample"] = None if self.sample is None else asdict(self.sample)
         report = {f.name: getattr(self.report, f.name) for f in fields(Report)}
         del report["seconds"]
         report["converted"] = dict(self.report.converted)
@@ -157,7 +182,8 @@ class Pass:
         texts = [
             v
             for k, v in {**plain, **contents}.items()
-            if k not in ("contents", "count", "report") and not (k == "transform" and v is None)
+            if k not in ("contents", "count", "report", "sample")
+            and not (k == "transform" and v is None)
         ]
         texts += [text for item in items for text in item]
         if not all(type(number) is int and number >= 0 for number in numbers):
@@ -170,7 +196,22 @@ class Pass:
             raise ValueError(msg)
         report["converted"] = MappingProxyType(dict(report["converted"]))
         report["skipped_items"] = tuple(items)
-        return cls(**{**plain, "report": Report(**report), "contents": Contents(**contents)})
+        made = {"report": Report(**report), "contents": Contents(**contents)}
+        return cls(**{**plain, **made, "sample": _sample(plain.get("sample"))})
+
+
+def _sample(plain: Mapping[str, Any] | None) -> Sample | None:
+    if plain is None:
+        return None
+    errors = {name: tuple(plain[name]) for name in ("mean_error", "std_error")}
+    numbers = [number for column in errors.values() for number in column if number is not None]
+    if not all(type(number) in (int, float) for number in numbers):
+        msg = "the standard errors of a sample must be numbers or null"
+        raise ValueError(msg)
+    if not all(type(plain[name]) is int for name in ("taken", "of")):
+        msg = "a sample is so many of so many, in whole numbers"
+        raise ValueError(msg)
+    return Sample(**{**plain, **errors})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +298,42 @@ class Meta:
         named = united(labels)
         return replace(total, labels=named, unlabelled=unlabelled) if named else total
 
+    def of_channels(self, at: Sequence[int]) -> "Meta":
+        """Return what is known of some of the channels."""
+        names = None if self.names is None else tuple(self.names[i] for i in at)
+        chosen = replace(self, names=names, channel_shape=None)
+        return _with_errors(chosen, lambda errors: [errors[i] for i in at])
+
+    def times(self, factors: Sequence[float]) -> "Meta":
+        """Return what is known of the channels once their values are multiplied."""
+
+        def scaled(errors: Sequence[float | None]) -> list[float | None]:
+            pairs = zip(errors, factors, strict=True)
+            return [None if error is None else error * abs(factor) for error, factor in pairs]
+
+        return _with_errors(self, scaled)
+
     def with_pass(self, entry: Pass) -> "Meta":
         """Return this with one more pass behind it."""
         return replace(self, provenance=self.provenance + Provenance((entry,)))
 
 
 NO_META = Meta()
+
+
+def _with_errors(meta: Meta, change: Callable[[Sequence[float | None]], Any]) -> Meta:
+    """Return a meta with the standard errors of samples, of all channels, changed."""
+    origin = meta.provenance
+    if not any(entry.sample and entry.sample.mean_error for entry in origin.passes):
+        return meta
+    passes = []
+    for entry in origin.passes:
+        sample = entry.sample
+        if sample is not None and sample.mean_error:
+            errors = (tuple(change(of)) for of in (sample.mean_error, sample.std_error))
+            sample = Sample(sample.taken, sample.of, *errors)
+        passes.append(replace(entry, sample=sample))
+    return replace(meta, provenance=replace(origin, passes=tuple(passes)))
 
 
 def _agreed(what: str, mine: Any, theirs: Any) -> Any:

@@ -273,7 +273,7 @@ class Moments(Value):
             if (np.isfinite(self._partial[name]) & ~np.isfinite(rows[name])).any():
                 msg = f"scale {scale!r} and shift {shift!r} take the {name} beyond float64"
                 raise OverflowError(msg)
-        return Moments.of_partial(canonical(rows), self._meta)
+        return Moments.of_partial(canonical(rows), self._meta.times(a.tolist()))
 
     def __sub__(self, other: object) -> Self:
         msg = (

@@ -5,7 +5,7 @@ pieces' means differ, and weighs a root by the piece.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,12 +103,13 @@ def compare(
     choice: Choice | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     scale: float = 1.0,
+    transform: Callable[[Any], Any] | None = None,
 ) -> Comparison:
     """Measure a source sample by sample, and take every shortcut on the way.
 
     Parameters
     ----------
-    source, channel_axis, workers, on_error
+    source, channel_axis, workers, on_error, transform
         As for `streamnorm.compute`; a sample is an image, or an index of axis 0.
     choice : Choice, optional
         Which part of the source.
@@ -127,7 +128,7 @@ def compare(
     )
     opened = open_source(source, chosen)
     averages = _Averages(sorted(batch_sizes))
-    plan = Plan(chosen)
+    plan = Plan(chosen, transform=transform)
     fold = Fold(opened, plan)
     started = time.perf_counter()
     with Bar(opened, None) as bar:

@@ -14,14 +14,18 @@ from streamnorm.measure import meta_of
 from streamnorm.meta import NO_META, Pass, Provenance
 from streamnorm.moments import Moments
 from streamnorm.packing import from_bytes, to_bytes
+from streamnorm.partial import Partial
+from streamnorm.pending import rows_of
 from streamnorm.reading import Part
+from streamnorm.sampling import with_errors
 from streamnorm.sources.items import Packing
-from streamnorm.stacks import Stack, Total, stack_for
+from streamnorm.stacks import Stack, Total, Weighings, stack_for
 from streamnorm.value import merge
+from streamnorm.weighted import WeightedMoments
 
 __all__ = ["Stream", "Value", "form_of"]
 
-Value = Moments | ExactMoments
+Value = Moments | ExactMoments | WeightedMoments
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,15 @@ class Stream:
     """
 
     exact: bool
+    each: bool = False
+    keeps: bool = False
     like: Form | None = None
-    stacks: dict[Packing | None, Stack | Total] = field(default_factory=dict)
+    stacks: dict[Packing | None, Stack | Total | Weighings] = field(default_factory=dict)
     dtypes: dict[str, None] = field(default_factory=dict)
     converted: Counter[str] = field(default_factory=Counter)
     nulls: int = 0
-    each: set[int] = field(default_factory=set)
+    per_row: set[int] = field(default_factory=set)
+    kept: list[Partial] = field(default_factory=list)
 
     def push(self, part: Part, form: "Form | None") -> None:
         """Merge a piece of this form; see `form_of`."""
@@ -61,11 +68,14 @@ class Stream:
             return
         if part.shape:
             rows = done.rows.size * part.shape[0]
-            self.each.add(prod(part.shape) // rows if rows else 0)
+            self.per_row.add(prod(part.shape) // rows if rows else 0)
         self.dtypes[done.dtype] = None
         self.converted.update(part.converted)
         if part.packing not in self.stacks:
-            self.stacks[part.packing] = stack_for(self.exact)
+            self.stacks[part.packing] = stack_for(self.exact, each=self.each)
+        if self.keeps:
+            # The stack merges in place.
+            self.kept.append(rows_of(done.rows).copy())
         self.stacks[part.packing].push(done.rows, some=done.some)
 
     def value(self, name: str | None, form: "Form", entry: Pass) -> Value:
@@ -73,7 +83,7 @@ class Stream:
         values = [
             _scaled(self._folded(stack, form), packing) for packing, stack in self.stacks.items()
         ]
-        whole = with_nulls(merge(values), self.nulls, self.each - {0}, f"pieces of {name}")
+        whole = with_nulls(merge(values), self.nulls, self.per_row - {0}, f"pieces of {name}")
         names = form.names
         if name and names is None and whole.channels == 1:
             names = (name,)
@@ -84,6 +94,9 @@ class Stream:
             omitted=int(whole.omitted.sum()),
         )
         entry = replace(entry, array=name or "", dtype="+".join(self.dtypes), report=report)
+        if entry.sample is not None:
+            sample = with_errors(entry.sample, self.kept, whole, each=self.each)
+            entry = replace(entry, sample=sample)
         return whole.with_meta(names=names, provenance=Provenance((entry,)))
 
     def to_json(self) -> dict[str, Any]:
@@ -96,29 +109,31 @@ class Stream:
             "dtypes": list(self.dtypes),
             "converted": self.converted,
             "nulls": self.nulls,
-            "each": sorted(self.each),
+            "per_row": sorted(self.per_row),
         }
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any], exact: bool) -> "Stream":
+    def from_json(cls, plain: Mapping[str, Any], exact: bool, each: bool) -> "Stream":
         """Go on from what `to_json` gave."""
-        stacks: dict[Packing | None, Stack | Total] = {}
+        stacks: dict[Packing | None, Stack | Total | Weighings] = {}
         for packing, parts, held in plain["stacks"]:
-            stack = stack_for(exact)
+            stack = stack_for(exact, each=each)
             stack.resume(parts, [(rank, from_bytes(b64decode(t)).rows.copy()) for rank, t in held])
             stacks[None if packing is None else (packing[0], packing[1])] = stack
         return cls(
             exact,
+            each,
+            False,
             None if plain["like"] is None else _form_from_json(plain["like"]),
             stacks,
             dict.fromkeys(plain["dtypes"]),
             Counter(plain["converted"]),
             plain["nulls"],
-            set(plain["each"]),
+            set(plain["per_row"]),
         )
 
     @staticmethod
-    def _folded(stack: Stack | Total, form: Form) -> Any:
+    def _folded(stack: Stack | Total | Weighings, form: Form) -> Any:
         return stack.value(stack.fold(form.channels), meta_of(form.channel_shape))
 
 
@@ -126,7 +141,7 @@ def _scaled(value: Any, packing: Packing | None) -> Any:
     return value if packing is None else value.affine(*packing)
 
 
-def _held(stack: Stack | Total) -> list[tuple[int, str]]:
+def _held(stack: Stack | Total | Weighings) -> list[tuple[int, str]]:
     return [
         (rank, b64encode(to_bytes(stack.value(rows.copy(), NO_META))).decode())
         for rank, rows in stack.held

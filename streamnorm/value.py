@@ -145,9 +145,7 @@ class Value(ABC):
         if len(set(at)) < len(at):
             msg = f"a channel is asked for twice in {asked}; name each once"
             raise ValueError(msg)
-        names = self._meta.names
-        chosen = None if names is None else tuple(names[i] for i in at)
-        return self._of_rows(self.rows[at], replace(self._meta, names=chosen, channel_shape=None))
+        return self._of_rows(self.rows[at], self._meta.of_channels(at))
 
     @abstractmethod
     def _with(self, meta: Meta) -> Self:

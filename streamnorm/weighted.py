@@ -226,7 +226,7 @@ class WeightedMoments(Value):
         rows = self._rows.copy()
         for name in ("mean", "m2", "minimum", "maximum"):
             rows[name] = getattr(plain, name)
-        return WeightedMoments.of_rows(rows, self._meta)
+        return WeightedMoments.of_rows(rows, plain.meta)
 
     def _with(self, meta: Meta) -> Self:
         return self.of_rows(self._rows, meta)

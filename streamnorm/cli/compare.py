@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         scale=float(arguments.scale),
         on_error=arguments.on_error,
         choice=Choice(**options.choice_of(arguments)),
+        transform=options.transform_of(arguments),
     )
     published = arguments.published
     if published is not None and len(published[0]) != comparison.pooled.channels:

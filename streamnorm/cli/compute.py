@@ -36,6 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_reading(parser)
     options.add_nodata(parser)
     parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="read only N images, or rows, drawn at random: a first answer, with standard errors",
+    )
+    parser.add_argument(
+        "--weigh",
+        choices=("pixel", "image"),
+        default="pixel",
+        help="whether every pixel counts the same, or every image (default: pixel)",
+    )
+    parser.add_argument(
         "--split", default="", metavar="NAME", help="which split this is, for the state file"
     )
     parser.add_argument(
@@ -71,6 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
         nodata=arguments.nodata,
         channels=arguments.channels,
         split=arguments.split,
+        transform=options.transform_of(arguments),
+        sample=arguments.sample,
+        weigh=arguments.weigh,
         **options.choice_of(arguments),
     )
     stored = moments
@@ -78,6 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     text = formats.as_json if arguments.json else formats.as_table
     sys.stdout.write(text(moments, arguments.ddof))
     print(options.what_happened(options.report_of(moments)), file=sys.stderr)
+    options.say_what_was_drawn(moments)
     options.say_digests(stored, " of the stored values" if arguments.scale != 1 else "")
     options.say_what_is_beyond(moments, arguments.ddof)
     if arguments.output:

@@ -42,13 +42,29 @@ def as_table(held: Held, ddof: float) -> str:
     rows: list[tuple[str, ...]] = [(*_COLUMNS, "omitted") if omitted else _COLUMNS]
     columns = [moments.mean, moments.std(ddof), moments.minimum, moments.maximum]
     known, counts = moments.extremes_known, moments.count
+    mean_error, std_error = _errors(moments)
     for c, name in enumerate(names):
         numbers = [f"{column[c]:.10g}" for column in columns]
+        numbers[0] += mean_error[c]
+        numbers[1] += std_error[c]
         if not known[c]:
             numbers[2:] = ["unknown" if text == "nan" else text for text in numbers[2:]]
         row = (name, f"{counts[c]:,}", *numbers)
         rows.append((*row, f"{moments.omitted[c]:,}") if omitted else row)
     return rows_as_text(rows)
+
+
+def _errors(moments: Value) -> tuple[list[str], list[str]]:
+    """Return what stands behind means and stds: their standard errors, of a sample."""
+    passes = moments.meta.provenance.passes
+    sample = passes[0].sample if len(passes) == 1 else None
+    if sample is None:
+        return [""] * moments.channels, [""] * moments.channels
+    said = [
+        [" ± ?" if error is None else f" ± {error:.2g}" for error in errors]
+        for errors in (sample.mean_error, sample.std_error)
+    ]
+    return said[0], said[1]
 
 
 def rows_as_text(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:

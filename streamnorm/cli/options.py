@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from streamnorm.cli.formats import Held
+from streamnorm.cli.resizing import Resized
 from streamnorm.exact import ExactMoments
 from streamnorm.fields import channels_where
 from streamnorm.labels import Label
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
+from streamnorm.sources.needs import needed
 from streamnorm.value import Value
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "report_of",
     "say_digests",
     "say_what_is_beyond",
+    "say_what_was_drawn",
     "scaled",
     "selected",
+    "transform_of",
     "what_happened",
 ]
 
@@ -71,6 +75,25 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="not these images"
+    )
+    parser.add_argument(
+        "--resize",
+        type=_size,
+        metavar="N",
+        help="first resize every image: its shorter side to N, or to HEIGHTxWIDTH (bilinear, as "
+        "torchvision does)",
+    )
+    parser.add_argument(
+        "--crop",
+        type=_size,
+        metavar="N",
+        help="then take the middle of it: N by N, or HEIGHTxWIDTH",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=_workers,
+        metavar="N",
+        help="refuse images of more than twice N pixels as bombs (default: Pillow's 89 million)",
     )
     parser.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
 
@@ -133,6 +156,15 @@ def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def transform_of(arguments: argparse.Namespace) -> Resized | None:
+    """Return what --resize and --crop ask for; set the limit of --max-pixels."""
+    if arguments.max_pixels is not None:
+        needed("PIL.Image", "images", "images").MAX_IMAGE_PIXELS = arguments.max_pixels
+    if arguments.resize is None and arguments.crop is None:
+        return None
+    return Resized(arguments.resize, arguments.crop)
+
+
 def _one_or_list(names: list[str]) -> Any:
     return names[0] if len(names) == 1 else names or None
 
@@ -189,12 +221,16 @@ def scaled(held: Held, scale: Fraction) -> Any:
     if scale == 1:
         return held
     moments: Any = held
-    origin = moments.meta.provenance
-    passes = tuple(replace(entry, transform=f"x / {float(scale):g}") for entry in origin.passes)
     if isinstance(moments, ExactMoments):
         divided = moments.affine(1 / scale)
     else:
         divided = moments.affine(1 / float(scale))
+    origin = divided.meta.provenance
+    by = f"x / {float(scale):g}"
+    passes = tuple(
+        replace(entry, transform=by if entry.transform is None else f"{entry.transform}, {by}")
+        for entry in origin.passes
+    )
     return divided.with_meta(provenance=replace(origin, passes=passes))
 
 
@@ -205,6 +241,16 @@ def say_what_is_beyond(held: Held, ddof: float) -> None:
         if beyond.any():
             where = channels_where(beyond)
             print(f"streamnorm: the std of channel(s) {where} is beyond float64", file=sys.stderr)
+
+
+def say_what_was_drawn(held: Held) -> None:
+    """Say on stderr that the numbers are of a sample."""
+    for value in _values(held):
+        for entry in value.meta.provenance.passes:
+            if entry.sample is not None:
+                what = f"{entry.sample.taken:,} of {entry.sample.of:,}"
+                error = "± is one standard error, clustered by image"
+                print(f"streamnorm: a sample, {what}: {error}", file=sys.stderr)
 
 
 def say_digests(held: Held, of: str = "") -> None:
@@ -280,6 +326,14 @@ def _nodata(text: str) -> Any:
         msg = f"expected a number, one a channel as 0,0,-, 'none' or 'auto'; got {text!r}"
         raise argparse.ArgumentTypeError(msg) from None
     return values[0] if len(values) == 1 else values
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        msg = f"expected a number of pixels, or HEIGHTxWIDTH; got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
 def _workers(text: str) -> int:

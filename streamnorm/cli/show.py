@@ -59,6 +59,7 @@ def _provenance(moments: Value, *, named: bool) -> Iterator[str]:
         transform = f", transform {entry.transform}" if entry.transform else ""
         array = f", array {entry.array}" if named and entry.array else ""
         split = f", split {entry.split}" if entry.split else ""
+        split += f", every {entry.weigh} weighs the same" if entry.weigh else ""
         yield (
             f"from {entry.source}{array}: {entry.kind}{split}, {entry.report.read:,} read"
             f"{skipped}, {entry.dtype}{transform}, {entry.software}, {entry.time}\n"
@@ -67,6 +68,9 @@ def _provenance(moments: Value, *, named: bool) -> Iterator[str]:
         if there.count:
             between = f"{there.first} to {there.last}" if there.count > 1 else there.first
             yield f"  of {there.count:,}: {between}, digest {there.digest[:12]}\n"
+        if entry.sample is not None:
+            drawn = f"{entry.sample.taken:,} of {entry.sample.of:,}"
+            yield f"  a sample, {drawn}; ± is a standard error\n"
         if entry.decoder:
             yield f"  decoded by {entry.decoder}\n"
     if origin.further:

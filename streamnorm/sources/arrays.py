@@ -20,6 +20,7 @@ from streamnorm.sources.items import (
     Source,
     auto_axis,
     describe,
+    drawn,
     rows_per_item,
 )
 from streamnorm.tensors import check_mask, on_device
@@ -40,6 +41,7 @@ def from_array(array: Any, choice: Choice) -> Source:
     array = sliceable(array)
     shape = shape_of(array)
     axis = sliced_axis(shape, choice)
+    there = (choice.sample, shape[0]) if choice.sample is not None else None
     choice = with_checked_indices(choice, shape, axis)
     values = DEVICE_ITEM_VALUES if on_device(array) else ITEM_VALUES
     mask = None if choice.mask is None or callable(choice.mask) else _like(choice.mask, array)
@@ -49,7 +51,17 @@ def from_array(array: Any, choice: Choice) -> Source:
     inputs = partial(_as_input, f"{describe(array)}, in items of {values:,} values", array)
     asked = choice.mask if callable(choice.mask) else None
     name = describe(array)
-    return Source(name, "array", items, total, auto_axis, mask=asked, inputs=inputs)
+    return Source(
+        name,
+        "array",
+        items,
+        total,
+        auto_axis,
+        single=axis == 0,
+        drawn=there,
+        mask=asked,
+        inputs=inputs,
+    )
 
 
 def _like(mask: Any, array: Any) -> Any:
@@ -114,11 +126,13 @@ def with_checked_indices(choice: Choice, shape: tuple[int, ...], axis: int | Non
     ValueError
         If `axis`, along which slices are cut, is another, or they are no positions.
     """
-    if choice.indices is None:
+    if choice.indices is None and choice.sample is None:
         return choice
     if axis != 0:
-        msg = "indices= choose along axis 0, so that axis cannot be the channel axis"
+        msg = "indices= and sample= choose along axis 0, so it cannot be the channel axis"
         raise ValueError(msg)
+    if choice.sample is not None:
+        return replace(choice, indices=drawn(shape[0], choice))
     return replace(choice, indices=checked_indices(choice.indices, shape[0]))
 
 

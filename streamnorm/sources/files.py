@@ -21,6 +21,7 @@ def by_file(
     axis: Callable[[tuple[int, ...]], ChannelAxis],
     *,
     one_kind: bool = False,
+    single: bool = False,
 ) -> Callable[[Files, Choice], Source]:
     """Return what opens files of a format, given what yields the items of one.
 
@@ -30,12 +31,12 @@ def by_file(
         See `Items`.
     kind : str
         What provenance calls them.
-    axis, one_kind
+    axis, one_kind, single
         As in `Source`.
     """
 
     def opens(files: Files, choice: Choice) -> Source:
-        choice.refuse(kind, "include", "exclude", "mode", "indices")
+        choice.refuse(kind, "include", "exclude", "mode", "indices", "sample")
         notes = Notes()
         found, size = in_file_order(files, choice, items, notes)
         return Source(
@@ -46,6 +47,7 @@ def by_file(
             axis,
             ignored=files.ignored,
             one_kind=one_kind,
+            single=single,
             size=size,
             mask=choice.mask,
             inputs=partial(inputs_of, files.names, files.place),

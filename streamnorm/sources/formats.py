@@ -106,7 +106,7 @@ IMAGES = Format(
 GEOTIFF = Format(
     "GeoTIFF",
     (".tif", ".tiff", ".geotiff", ".gtiff"),
-    by_file(raster_items, "rasters", _bands_first, one_kind=True),
+    by_file(raster_items, "rasters", _bands_first, one_kind=True, single=True),
     ("rasterio",),
     "geo",
     tiff.is_tiff,
@@ -128,7 +128,7 @@ FORMATS: Sequence[Format] = (
     Format(
         "idx",
         ("-idx3-ubyte", "-idx3-ubyte.gz", ".idx"),
-        by_file(idx_items, "idx files", one_channel),
+        by_file(idx_items, "idx files", one_channel, single=True),
         matches=is_idx,
     ),
     Format(
@@ -170,14 +170,14 @@ FORMATS: Sequence[Format] = (
     Format(
         "NIfTI",
         (".nii", ".nii.gz"),
-        by_file(nifti_items, "NIfTI files", one_channel),
+        by_file(nifti_items, "NIfTI files", one_channel, single=True),
         ("nibabel",),
         "medical",
     ),
     Format(
         "sound",
         (".wav", ".flac", ".aiff", ".aif", ".ogg"),
-        by_file(audio_items, "sound files", one_channel),
+        by_file(audio_items, "sound files", one_channel, single=True),
         ("soundfile",),
         "audio",
     ),

@@ -29,7 +29,7 @@ def is_frame(source: Any) -> bool:
 
 def from_frame(frame: Any, choice: Choice) -> Source:
     """Read a table column by column; what is missing is what the table says is missing."""
-    choice.refuse("a table", "include", "exclude", "mode", "indices")
+    choice.refuse("a table", "include", "exclude", "mode", "indices", "sample")
     name = type_name(frame)
     notes = Notes()
     pandas = hasattr(type(frame), "iloc")

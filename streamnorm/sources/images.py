@@ -7,7 +7,7 @@ from io import BytesIO
 
 from streamnorm.sources.arrays import checked_indices
 from streamnorm.sources.inputs import inputs_of
-from streamnorm.sources.items import Choice, Item, Source
+from streamnorm.sources.items import Choice, Item, Source, drawn
 from streamnorm.sources.pictures import check_mode, decoder, in_colour, read_file
 from streamnorm.sources.places import File, Files
 
@@ -22,8 +22,10 @@ def from_images(files: Files, choice: Choice) -> Source:
     if not names:
         msg = f"no images in {files.shown} that include= and exclude= leave"
         raise ValueError(msg)
+    there, some = len(names), drawn(len(names), choice)
     if choice.indices is not None:
-        names = [names[i] for i in checked_indices(choice.indices, len(names))]
+        some = checked_indices(choice.indices, len(names))
+    names = names if some is None else [names[i] for i in some]
     check_mode(choice.mode)
     mode = choice.mode or colour_rule(_pictures(files, names))
     items = (Item(name, partial(read_file, File(files.place, name), mode)) for name in names)
@@ -37,6 +39,8 @@ def from_images(files: Files, choice: Choice) -> Source:
         files.ignored + left_out,
         one_kind=True,
         group=16,
+        single=True,
+        drawn=None if choice.sample is None else (len(names), there),
         mask=choice.mask,
         inputs=partial(inputs_of, names, files.place, colours=mode),
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from streamnorm.arrays import shape_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.sources.inputs import Inputs
@@ -25,6 +27,7 @@ __all__ = [
     "Tally",
     "auto_axis",
     "describe",
+    "drawn",
     "rows_per_item",
 ]
 
@@ -133,6 +136,10 @@ class Source:
         again and again: its items are measured before it goes on.
     group : int
         Items that one thread takes at a time: small ones cost more to hand over than to read.
+    single : bool
+        Whether an item is one sample where that is asked for: an image, or a row of an array.
+    drawn : (int, int) or None
+        How many samples are read, of how many, where some were drawn.
     size : int
         Bytes of all files, where items say how far they are in them instead of being counted.
     mask : array, int, str or callable, optional
@@ -159,6 +166,8 @@ class Source:
     one_kind: bool = False
     lasting: bool = True
     group: int = 1
+    single: bool = False
+    drawn: tuple[int, int] | None = None
     size: int = 0
     mask: Any = None
     audit: Callable[[Tally], list[str]] | None = None
@@ -193,6 +202,8 @@ class Choice:
     mode: str | None = None
     mask: Any = None
     nodata: Any = "auto"
+    sample: int | None = None
+    weigh: str = ""
     by_sample: bool = False
     skips: bool = False
     copies: bool = False
@@ -228,6 +239,26 @@ class Choice:
         if isinstance(asked, Mapping):
             asked = asked.get(name or "", "auto")
         return auto() if isinstance(asked, str) else asked
+
+
+def drawn(length: int, choice: Choice) -> list[int] | None:
+    """Draw some of so many samples, always the same ones; None if all are to be read.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer, or indices are given too.
+    """
+    if choice.sample is None:
+        return None
+    if choice.indices is not None:
+        msg = "pass sample= or indices=, not both"
+        raise ValueError(msg)
+    if choice.sample > length:
+        msg = f"sample={choice.sample} is more than the {length} that there are"
+        raise ValueError(msg)
+    chosen = np.random.default_rng(0).choice(length, choice.sample, replace=False)
+    return sorted(chosen.tolist())
 
 
 def auto_axis(shape: tuple[int, ...]) -> ChannelAxis:

@@ -26,7 +26,7 @@ __all__ = ["from_iterable", "from_loader", "is_loader"]
 
 def from_iterable(batches: Iterable[Any], choice: Choice, name: str) -> Source:
     """Read batches as they come; `name` is that of what gives them."""
-    choice.refuse("an iterable", "include", "exclude", "mode", "indices")
+    choice.refuse("an iterable", "include", "exclude", "mode", "indices", "sample")
     total = len(batches) if isinstance(batches, Sized) else None
     notes = Notes()
     items = _items(batches, choice, notes)
@@ -106,7 +106,7 @@ def is_loader(source: Any) -> bool:
 
 def from_loader(loader: Any, choice: Choice) -> Source:
     """Read a DataLoader; afterwards say where what it yielded is not its data set, once each."""
-    choice.refuse("a DataLoader", "include", "exclude", "mode", "indices")
+    choice.refuse("a DataLoader", "include", "exclude", "mode", "indices", "sample")
     total = None if _iterable_dataset(loader) else len(loader)
     name = f"{type_name(loader)} over {type_name(loader.dataset)}"
     notes = Notes()

@@ -58,7 +58,17 @@ def _from_header(path: Path, header: _Header, choice: Choice) -> Source:
     items = _file_slices(path, header, choice) if in_file else _mapped_slices(path, axis, choice)
     total = slice_count(header.shape, axis, choice)
     inputs = partial(inputs_of, [str(path)])
-    return Source(str(path), "NumPy file", items, total, auto_axis, mask=choice.mask, inputs=inputs)
+    return Source(
+        str(path),
+        "NumPy file",
+        items,
+        total,
+        auto_axis,
+        single=axis == 0,
+        drawn=None if choice.sample is None else (choice.sample, header.shape[0]),
+        mask=choice.mask,
+        inputs=inputs,
+    )
 
 
 def _mapped(path: Path) -> Any:
@@ -112,7 +122,7 @@ def from_npy_files(files: Files, choice: Choice) -> Source:
     paths = list(map(files.place.path, files.names))
     if len(paths) == 1:
         return _from_npy(Path(paths[0]), choice)
-    choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices")
+    choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices", "sample")
     sources, damaged = [], []
     for path in paths:
         try:
@@ -136,6 +146,7 @@ def from_npy_files(files: Files, choice: Choice) -> Source:
         total,
         auto_axis,
         ignored=files.ignored,
+        single=all(source.single or source.name in damaged for source in sources),
         mask=choice.mask,
         inputs=inputs,
     )
@@ -147,7 +158,7 @@ def _raise(error: Exception) -> Reading:
 
 def from_npz_files(files: Files, choice: Choice) -> Source:
     """Read one member of a ``.npz`` file as a stream, compressed or not."""
-    choice.refuse("a .npz file", "include", "exclude", "mode", "indices")
+    choice.refuse("a .npz file", "include", "exclude", "mode", "indices", "sample")
     if len(files.names) > 1:
         msg = f"{files.shown}: pass one .npz file at a time, and merge the results"
         raise ValueError(msg)

@@ -25,7 +25,7 @@ _MOST_BYTES = 1 << 30
 
 def from_tars(files: Files, choice: Choice) -> Source:
     """Read the images in tar files, in the order in which they lie."""
-    choice.refuse("tar files", "select", "indices")
+    choice.refuse("tar files", "select", "indices", "sample")
     check_mode(choice.mode)
     mode = choice.mode or colour_rule(_headers(files, choice))
     notes = Notes()
@@ -40,6 +40,7 @@ def from_tars(files: Files, choice: Choice) -> Source:
         files.ignored,
         one_kind=True,
         group=16,
+        single=True,
         size=size,
         mask=choice.mask,
         inputs=partial(inputs_of, files.names, files.place, colours=mode),

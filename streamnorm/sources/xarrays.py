@@ -20,7 +20,7 @@ def is_xarray(source: Any) -> bool:
 
 def from_xarray(source: Any, choice: Choice) -> Source:
     """Read a Dataset as its variables, a DataArray as an array."""
-    choice.refuse("an xarray object", "include", "exclude", "mode", "indices")
+    choice.refuse("an xarray object", "include", "exclude", "mode", "indices", "sample")
     name = type_name(source)
     notes = Notes()
     several = hasattr(source, "data_vars")
