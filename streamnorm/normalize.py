@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamnorm.arrays import Array, as_array
+from streamnorm.arrays import Array, as_array, type_name
 from streamnorm.fields import Floats
 from streamnorm.layout import ChannelAxis, kept_axes
 from streamnorm.value import Value
@@ -210,6 +210,40 @@ class Normalize:
         """
         mean, std = mean_and_scale(moments, ddof, zero_variance)
         return cls(mean, std, channel_axis)
+
+    @classmethod
+    def from_batch_norm(cls, layer: Any, *, channel_axis: ChannelAxis = 1) -> Self:
+        """Build the map that a trained BatchNorm layer applies in eval mode.
+
+        Its weight and bias are left to the layers behind it. As statistics of data its buffers
+        cannot be taken over: the running variance averages variances of batches.
+
+        Parameters
+        ----------
+        layer : torch.nn.BatchNorm1d, BatchNorm2d or BatchNorm3d
+            With running statistics.
+        channel_axis : int, tuple of int or None
+            Where the channels are in the arrays to come.
+
+        Raises
+        ------
+        TypeError
+            If it has no running statistics.
+
+        Examples
+        --------
+        >>> import torch, streamnorm as sn
+        >>> sn.Normalize.from_batch_norm(torch.nn.BatchNorm2d(2, eps=0.0)).std.tolist()
+        [1.0, 1.0]
+        """
+        if getattr(layer, "running_mean", None) is None or layer.running_var is None:
+            msg = f"expected a BatchNorm layer with running statistics, got a {type_name(layer)}"
+            raise TypeError(msg)
+        mean, variance = (
+            np.asarray(buffer.detach().cpu(), np.float64)
+            for buffer in (layer.running_mean, layer.running_var)
+        )
+        return cls(mean, np.sqrt(variance + layer.eps), channel_axis)
 
     def __call__(self, x: Any) -> NDArray[np.floating[Any]]:
         """Normalize an array.

@@ -12,13 +12,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from streamnorm.cli import compare, compute, export, merge, show, sources
+from streamnorm.cli import compare, compute, export, import_, merge, show, sources
 from streamnorm.errors import StreamnormWarning
 from streamnorm.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = (compute, merge, show, compare, export, sources)
+_COMMANDS = (compute, merge, show, compare, export, import_, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"streamnorm {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for module in _COMMANDS:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].rstrip("_")
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from streamnorm.cli import formats, options
+from streamnorm.exchange import to_scaler
+from streamnorm.sources.needs import needed
 from streamnorm.state import load, write_atomically
 from streamnorm.value import Value
 
@@ -17,14 +19,23 @@ _TEXT = {
     "torchvision": formats.as_torchvision,
     "json": formats.as_json,
     "yaml": formats.as_yaml,
+    "lerobot": formats.as_lerobot,
 }
+_BINARY = ("npz", "sklearn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="state file")
-    parser.add_argument("--format", choices=(*_TEXT, "npz"), required=True)
-    parser.add_argument("-o", "--output", metavar="FILE", help="default: stdout (npz needs it)")
+    parser.add_argument(
+        "--format",
+        choices=(*_TEXT, *_BINARY),
+        required=True,
+        help="sklearn: a fitted StandardScaler, to be read by joblib.load",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="default: stdout (npz and sklearn need it)"
+    )
     options.add_select(parser, "which arrays, or which channels")
     options.add_scale(parser)
     options.add_ddof(parser)
@@ -35,13 +46,13 @@ def run(arguments: argparse.Namespace) -> None:
     options.checked_output(arguments.output, [arguments.file])
     loaded = options.selected(load(arguments.file), arguments.select)
     moments = options.scaled(loaded, arguments.scale)
-    if arguments.format == "npz":
+    if arguments.format in _BINARY:
         if not arguments.output:
-            msg = "--format npz is binary: name a file with -o"
+            msg = f"--format {arguments.format} is binary: name a file with -o"
             raise ValueError(msg)
-        write_atomically(
-            Path(arguments.output), _npz(formats.alone(moments, "npz"), arguments.ddof)
-        )
+        value = formats.alone(moments, arguments.format)
+        data = _npz(value, arguments.ddof) if arguments.format == "npz" else _scaler(value)
+        write_atomically(Path(arguments.output), data)
         return
     text = _TEXT[arguments.format](moments, arguments.ddof)
     if arguments.output:
@@ -54,4 +65,11 @@ def _npz(moments: Value, ddof: float) -> bytes:
     buffer = io.BytesIO()
     arrays = {name: getattr(moments, name) for name in ("count", "mean", "minimum", "maximum")}
     np.savez(buffer, std=moments.std(ddof), **arrays)
+    return buffer.getvalue()
+
+
+def _scaler(moments: Value) -> bytes:
+    buffer = io.BytesIO()
+    scaler = to_scaler(moments)
+    needed("joblib", "sklearn", "a scikit-learn scaler").dump(scaler, buffer)
     return buffer.getvalue()

@@ -9,9 +9,19 @@ import numpy as np
 
 from streamnorm.channels import concat
 from streamnorm.exact import ExactMoments
+from streamnorm.exchange import to_lerobot
 from streamnorm.value import Value
 
-__all__ = ["Held", "alone", "as_json", "as_table", "as_torchvision", "as_yaml", "rows_as_text"]
+__all__ = [
+    "Held",
+    "alone",
+    "as_json",
+    "as_lerobot",
+    "as_table",
+    "as_torchvision",
+    "as_yaml",
+    "rows_as_text",
+]
 
 _COLUMNS = ("channel", "count", "mean", "std", "min", "max")
 
@@ -123,6 +133,20 @@ def as_torchvision(held: Held, ddof: float) -> str:
         msg = "a mean or std is NaN or infinite, so there is nothing to normalize with"
         raise ValueError(msg)
     return f"transforms.Normalize(mean={_list(moments.mean)}, std={_list(moments.std(ddof))})\n"
+
+
+def as_lerobot(held: Held, ddof: float) -> str:
+    """LeRobot's ``stats.json``: the std is of ddof 0 there.
+
+    Raises
+    ------
+    ValueError
+        If the values have no names of features, or another ddof is asked for.
+    """
+    if isinstance(held, Value) or ddof != 0:
+        msg = "LeRobot's form needs named arrays (features), and ddof 0"
+        raise ValueError(msg)
+    return json.dumps(to_lerobot(held), indent=1, allow_nan=False) + "\n"
 
 
 def as_yaml(held: Held, ddof: float) -> str:

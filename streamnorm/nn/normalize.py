@@ -1,7 +1,7 @@
 """Normalization as the first line of a network's forward."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from streamnorm.layout import ChannelAxis
 from streamnorm.nn.buffers import KeepsFloat64
 from streamnorm.nn.folding import folded
 from streamnorm.nn.mapping import apply, constants, dtypes_of
+from streamnorm.normalize import Normalize as HostNormalize
 from streamnorm.normalize import (
     ZeroVariance,
     check_constants,
@@ -109,8 +110,18 @@ class Normalize(KeepsFloat64):
         return cls(mean, std, channel_axis, scale=scale)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """Build the module from a state file; options as for `from_moments`.
+    def from_file(
+        cls, path: str | os.PathLike[str], *, select: str | None = None, **options: Any
+    ) -> Self:
+        """Build the module from a state file.
+
+        Parameters
+        ----------
+        path : path-like
+        select : str, optional
+            Which array, where the file holds several.
+        **options
+            As for `from_moments`.
 
         Raises
         ------
@@ -118,8 +129,25 @@ class Normalize(KeepsFloat64):
             If there is no such file.
         StateFileError
             If it is damaged or not a state file.
+        ValueError
+            If it holds several arrays and none of them is selected.
         """
-        return cls.from_moments(load(path), **options)
+        held = load(path)
+        if isinstance(held, Mapping):
+            if select not in held:
+                msg = f"{path} holds the arrays {list(held)}; pass select= one of them"
+                raise ValueError(msg)
+            held = held[select]
+        return cls.from_moments(held, **options)
+
+    @classmethod
+    def from_batch_norm(cls, layer: Any, *, channel_axis: ChannelAxis = 1) -> Self:
+        """Build the module that a trained BatchNorm layer is in eval mode, but its weight and bias.
+
+        See `streamnorm.Normalize.from_batch_norm`.
+        """
+        norm = HostNormalize.from_batch_norm(layer, channel_axis=channel_axis)
+        return cls(norm.mean, norm.std, channel_axis)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize a tensor.
