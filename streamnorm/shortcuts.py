@@ -24,7 +24,7 @@ from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
 
-__all__ = ["BATCH_SIZES", "Comparison", "Shortcut", "compare"]
+__all__ = ["BATCH_SIZES", "Averages", "Comparison", "Shortcut", "compare"]
 
 BATCH_SIZES = (64, 256, 1000)
 
@@ -53,7 +53,7 @@ class Comparison:
 
 
 @dataclass
-class _Averages:
+class Averages:
     """Running sums over the samples and over batches of several sizes."""
 
     sizes: Sequence[int]
@@ -64,6 +64,7 @@ class _Averages:
     batch_sums: dict[int, tuple[int, Any]] = field(default_factory=dict)
 
     def add(self, rows: Partial) -> None:
+        """Take one sample."""
         variance = _variance(rows)
         self.samples += 1
         self.std_sum = self.std_sum + np.sqrt(variance)
@@ -78,6 +79,10 @@ class _Averages:
         count, total = self.batch_sums.get(size, (0, 0.0))
         std = np.sqrt(_variance(self.batches.pop(size).fold(channels)))
         self.batch_sums[size] = (count + 1, total + std)
+
+    def found(self, channels: int) -> dict[str, Floats]:
+        """Every shortcut by its name."""
+        return {row.name: row.std for row in self.rows(channels)} if self.samples else {}
 
     def rows(self, channels: int) -> list[Shortcut]:
         """Every shortcut that is defined: not per image of one value, nor per batch of all."""
@@ -127,7 +132,7 @@ def compare(
         choice or Choice(), channel_axis=channel_axis, by_sample=True, skips=on_error == "skip"
     )
     opened = open_source(source, chosen)
-    averages = _Averages(sorted(batch_sizes))
+    averages = Averages(sorted(batch_sizes))
     plan = Plan(chosen, transform=transform)
     fold = Fold(opened, plan)
     started = time.perf_counter()

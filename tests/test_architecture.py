@@ -81,7 +81,9 @@ ROOMS = (
     ("streams",),
     ("folding",),
     ("checkpoint",),
-    ("compute", "shortcuts"),
+    ("compute", "shortcuts", "findings"),
+    ("judging",),
+    ("doctor",),
     ("sklearn", "exchange"),
     ("nn.buffers", "nn.folding", "nn.mapping", "nn.observing", "nn.repeats"),
     ("engines.partitions", "engines.ranks"),
@@ -100,6 +102,7 @@ ROOMS = (
         "cli.show",
         "cli.compare",
         "cli.export",
+        "cli.check",
         "cli.import_",
         "cli.sources",
     ),
@@ -160,10 +163,10 @@ def test_imports_follow_the_way_of_the_data(name, path):
             assert LEVEL[inner] <= LEVEL[name], f"{name} must not import {imported}"
 
 
-@pytest.mark.parametrize("leaf", ["nn", "engines", "cli", "shortcuts", "sklearn"])
+@pytest.mark.parametrize("leaf", ["nn", "engines", "cli", "shortcuts", "sklearn", "doctor"])
 def test_leaves_are_imported_by_nobody_but_leaves(leaf):
     for name, path in modules():
-        if not name.startswith(("nn", "engines", "cli", "sklearn", "__main__")):
+        if not name.startswith(("nn", "engines", "cli", "sklearn", "doctor", "__main__")):
             assert not any(i.startswith(f"streamnorm.{leaf}") for i, _ in imports(path)), name
 
 

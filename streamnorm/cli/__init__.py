@@ -1,7 +1,8 @@
 """The command line: one module a command.
 
 Results go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 the data or a file is
-at fault (one line on stderr says how), 2 the command line is, 130 interrupted.
+at fault (one line on stderr says how; `check` says on stdout), 2 the command line is, 130
+interrupted.
 """
 
 import argparse
@@ -12,13 +13,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from streamnorm.cli import compare, compute, export, import_, merge, show, sources
+from streamnorm.cli import check, compare, compute, export, import_, merge, show, sources
 from streamnorm.errors import StreamnormWarning
 from streamnorm.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = (compute, merge, show, compare, export, import_, sources)
+_COMMANDS = (compute, merge, show, compare, check, export, import_, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", StreamnormWarning)
     try:
-        arguments.run(arguments)
+        code: int = arguments.run(arguments) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         kept = getattr(arguments, "checkpoint", None)
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         print(f"streamnorm: error: {_as_options(_one_line(error))}{where}", file=sys.stderr)
         return 1
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

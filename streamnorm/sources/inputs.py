@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,14 +40,21 @@ class Inputs:
     @property
     def digest(self) -> str:
         """SHA-256 of names and sizes."""
-        return hashlib.sha256(json.dumps(self.sizes).encode()).hexdigest()
+        return _digest(self.sizes)
 
     @property
     def contents(self) -> Contents:
-        """What provenance keeps of them."""
-        names = [name for name, _ in self.sizes[:1] + self.sizes[-1:]]
-        first, last = (names[0], names[-1]) if names else ("", "")
-        return Contents(len(self.sizes), first, last, self.digest)
+        """What provenance keeps of them, wherever they lie: names are those below their folder."""
+        # Cut at a slash, so that no name is.
+        common = os.path.commonprefix([name for name, _ in self.sizes])  # noqa: RUF071
+        folder = common.rpartition("/")[0]
+        sizes = [(name[len(folder) :].lstrip("/"), size) for name, size in self.sizes]
+        first, last = (sizes[0][0], sizes[-1][0]) if sizes else ("", "")
+        return Contents(len(sizes), first, last, _digest(sizes))
+
+
+def _digest(sizes: Sequence[tuple[str, int]]) -> str:
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
 
 def inputs_of(files: Sequence[str], place: Place = HERE, **ways: str | None) -> Inputs:

@@ -1,0 +1,223 @@
+"""What is wrong with statistics, beside what was read of the data: one array at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamnorm.fields import Bools, Floats
+from streamnorm.findings import Finding, named_channels
+from streamnorm.meta import Sample
+from streamnorm.partial import Partial
+from streamnorm.sampling import with_errors
+from streamnorm.value import Value
+
+__all__ = ["Data", "as_normalized", "beside"]
+
+_SCALES = (255.0, 256.0, 127.5, 65535.0)
+_LIKE = 5e-4
+"""Relative difference up to which two numbers are the same: four digits are printed of most."""
+_SHORT = 3e-3
+"""Relative difference from which a std is not that of the data."""
+_SURE = 4.0
+"""Standard errors beyond which a difference is no accident."""
+_MATTERS = 0.01
+"""Of a std: less is of no consequence to what is normalized."""
+_BLOCKS = 20
+_FEWEST = 5
+"""Samples a block, for a drift to be looked for."""
+_DRIFT = 4.0
+"""Variance between blocks over that within: by accident above 2.3 once in a thousand times."""
+_WHOLE = 1 << 62
+"""Of how many a sample is taken to be: the data at hand stand for all that is to come."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What was read of one array.
+
+    Attributes
+    ----------
+    value : Moments
+        Of all of it.
+    samples : sequence of array of PARTIAL, shape (C,)
+        Of every image, episode or row, in their order.
+    shortcuts : mapping of str to array
+        The stds that the shortcuts give.
+    kind, digest : str
+        What it is, and the digest of names and sizes of its files, as in provenance.
+    """
+
+    value: Value
+    samples: Sequence[Partial]
+    shortcuts: Mapping[str, Floats]
+    kind: str
+    digest: str
+
+    def errors(self) -> tuple[Floats, Floats]:
+        """Return the standard errors of mean and std, clustered by sample; NaN where undefined."""
+        if len(self.samples) < 2:
+            nothing = np.full(self.value.channels, np.nan)
+            return nothing, nothing
+        drawn = Sample(len(self.samples), _WHOLE)
+        found = with_errors(drawn, self.samples, self.value, each=False)
+        mean, std = (np.array(of, float) for of in (found.mean_error, found.std_error))
+        return mean, std
+
+
+def beside(array: str, value: Value, data: Data) -> Iterator[Finding]:
+    """Yield what is wrong with statistics, given the data that they are for."""
+    yield from _of_other_data(array, value, data)
+    scale = _scale_between(value, data.value)
+    if scale is not None:
+        times = f"{scale:g} times" if scale > 1 else f"1/{1 / scale:g} of"
+        text = (
+            f"they are {times} those of the data: one is of values from 0 to 255, the other of 0 "
+            f"to 1 or the like; scale one of them, for example with --scale"
+        )
+        yield Finding("scale", "wrong", array, (), text)
+    elif shortcut := _shortcut(value, data):
+        right = ", ".join(f"{s:.5g}" for s in data.value.std().tolist())
+        text = f"the std is the {shortcut}, not the std of the data, which is {right}"
+        yield Finding("shortcut", "wrong", array, (), text)
+    else:
+        yield from _misfit(array, value, data)
+    yield from _drift(array, data)
+
+
+def as_normalized(array: str, data: Data) -> Iterator[Finding]:
+    """Yield where data that were normalized have another mean than 0, or another std than 1."""
+    mean, std = data.value.mean, data.value.std()
+    mean_error, std_error = data.errors()
+    for what, off, error, right in (
+        ("mean", mean, mean_error, 0),
+        ("std", std - 1, std_error, 1),
+    ):
+        found = _significant(off, error, np.ones(len(mean)))
+        if found.any():
+            numbers = _with_errors(off + right, error, found)
+            text = f"have the {what} {numbers} instead of {right}, by other statistics or none"
+            yield Finding("not-normalized", "wrong", array, named_channels(data.value, found), text)
+    yield from _drift(array, data)
+
+
+def _of_other_data(array: str, value: Value, data: Data) -> Iterator[Finding]:
+    """Yield that other files, or another choice of them, were measured."""
+    passes = value.meta.provenance.passes
+    recorded = [p.contents for p in passes if p.contents.digest and p.kind == data.kind]
+    if not (recorded and data.digest) or data.digest in {there.digest for there in recorded}:
+        return
+    splits = sorted({p.split for p in passes if p.split})
+    named = f" of the split {' and '.join(splits)}" if splits else ""
+    there = recorded[0]
+    text = (
+        f"they were computed from other files{named}: {there.count:,}, from {there.first} to "
+        f"{there.last}; if this is the data that they should be of, compute them again"
+    )
+    yield Finding("other-data", "doubtful", array, (), text)
+
+
+def _scale_between(value: Value, truth: Value) -> float | None:
+    """Return the usual factor between two scales, if all stds differ by one."""
+    with np.errstate(all="ignore"):
+        ratio = value.std() / truth.std()
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
+    for scale in _SCALES:
+        for factor in (scale, 1 / scale):
+            if ratio.size and (np.abs(ratio / factor - 1) < 0.3 * min(1, 4 / ratio.size)).all():
+                return factor
+    return None
+
+
+def _shortcut(value: Value, data: Data) -> str:
+    """Return the name of the shortcut whose stds these are, if they are one's."""
+    std, truth = value.std(), data.value.std()
+    with np.errstate(all="ignore"):
+        if not (np.abs(std / truth - 1) > _SHORT).any():
+            return ""
+        for name, wrong in data.shortcuts.items():
+            if (np.abs(std / wrong - 1) < _LIKE).all():
+                return name
+    return ""
+
+
+def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
+    """Yield where the data, normalized by the statistics, have not mean 0 and std 1."""
+    same = any(p.contents.digest == data.digest != "" for p in value.meta.provenance.passes)
+    sampled = any(p.sample is not None for p in value.meta.provenance.passes)
+    mean_error, std_error = data.errors()
+    with np.errstate(all="ignore"):
+        off = (data.value.mean - value.mean) / value.std()
+        wide = data.value.std() / value.std() - 1
+        unit = 1 / value.std()
+    if same and not sampled:
+        # The very same data: there is no accident.
+        found = (np.abs(off) > _LIKE) | (np.abs(wide) > _LIKE)
+        if found.any():
+            text = "differ from those of the same data, measured now; were they read differently?"
+            yield Finding("differs", "wrong", array, named_channels(value, found), text)
+        return
+    for what, by, error, right in (
+        ("mean", off, mean_error, 0),
+        ("std", wide, std_error, 1),
+    ):
+        found = _significant(by, error, unit)
+        if found.any():
+            numbers = _with_errors(by + right, error * unit, found)
+            text = f"normalize this data to the {what} {numbers}, instead of {right}"
+            yield Finding("does-not-fit", "doubtful", array, named_channels(value, found), text)
+
+
+def _significant(off: Floats, error: Floats, unit: Floats) -> Bools:
+    """Return where a difference, in stds, matters and is no accident."""
+    with np.errstate(all="ignore"):
+        found: NDArray[np.bool_] = (np.abs(off) > _MATTERS) & (np.abs(off) > _SURE * error * unit)
+    return found
+
+
+def _with_errors(numbers: Floats, errors: Floats, found: Bools) -> str:
+    shown = [f"{numbers[i]:.3g} ± {errors[i]:.1g}" for i in np.flatnonzero(found)[:3]]
+    return ", ".join(shown) + (", …" if found.sum() > 3 else "")
+
+
+def _drift(array: str, data: Data) -> Iterator[Finding]:
+    """Yield where means or spreads of samples change along the data, as where they are sorted.
+
+    One-way analysis of variance over blocks of samples in a row (Fisher 1925), with the samples'
+    numbers of values as weights.
+    """
+    if len(data.samples) < _BLOCKS * _FEWEST:
+        return
+    rows = np.stack(list(data.samples))
+    weight = rows["count"].astype(np.float64)
+    with np.errstate(all="ignore"):
+        spread = np.where(weight > 0, rows["m2"] / weight, 0.0)
+        mean = np.where(weight > 0, rows["mean"], 0.0)
+    for what, numbers in (("mean", mean), ("variance", spread)):
+        ratio, blocks = _between_over_within(numbers, weight)
+        found = ratio > _DRIFT
+        if found.any():
+            worst = int(np.argmax(np.where(found, ratio, 0)))
+            low, high = blocks[:, worst].min(), blocks[:, worst].max()
+            text = (
+                f"drift along the data: the {what} of a twentieth of it is between {low:.4g} and "
+                f"{high:.4g} (variance between blocks {ratio[worst]:.0f} times that within); is it "
+                f"sorted? its first part says little of the whole"
+            )
+            channels = named_channels(data.value, found)
+            yield Finding("drift", "doubtful", array, channels, text)
+
+
+def _between_over_within(numbers: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Return the F ratio per channel, and the means of the blocks, shape (_BLOCKS, C)."""
+    cuts = [len(numbers) * b // _BLOCKS for b in range(_BLOCKS)]
+    with np.errstate(all="ignore"):
+        weights = np.add.reduceat(weight, cuts)
+        blocks = np.add.reduceat(weight * numbers, cuts) / weights
+        whole = (weights * blocks).sum(0) / weights.sum(0)
+        between = (weights * (blocks - whole) ** 2).sum(0) / (_BLOCKS - 1)
+        each = np.repeat(blocks, np.diff([*cuts, len(numbers)]), axis=0)
+        within = (weight * (numbers - each) ** 2).sum(0) / (len(numbers) - _BLOCKS)
+        # What does not vary at all does not drift.
+        return np.where(between > 0, between / within, 0.0), blocks

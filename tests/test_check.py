@@ -1,0 +1,204 @@
+"""The doctor: every fault is found in plain words, and nothing is found where nothing is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+import streamnorm as sn
+from streamnorm.cli import main
+from streamnorm.doctor import check
+from streamnorm.sources.items import Choice
+
+RNG = np.random.default_rng(0)
+LEVELS = RNG.uniform(40, 200, (300, 3, 1, 1))
+IMAGES = np.clip(RNG.normal(LEVELS, 30, (300, 3, 9, 9)), 0, 255).astype(np.uint8)
+STATS = sn.compute(IMAGES)
+
+
+def codes(*arguments, **options):
+    return [finding.code for finding in check(*arguments, **options)]
+
+
+def said(code, *arguments, **options):
+    (finding,) = [f for f in check(*arguments, **options) if f.code == code]
+    return finding
+
+
+def moments(mean, std, low=None, high=None, count=1000):
+    return sn.Moments.from_mean_std(count, mean, std, 0, low, high)
+
+
+# From the numbers alone
+
+
+def test_nothing_is_found_in_good_statistics():
+    assert codes(STATS) == []
+    assert codes({"a": STATS, "b": sn.compute(IMAGES, exact=True)}) == []
+    assert codes(moments([100.0, 0.0], [10.0, 1.0])) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "channels"),
+    [
+        (sn.measure([[1.0, 2.0], [1.0, 3.0]]), "constant", ("0",)),
+        (sn.measure([[1.0, np.nan], [2.0, 3.0]]), "non-finite", ("1",)),
+        (sn.measure([[1.0, np.inf], [2.0, 3.0]]), "non-finite", ("1",)),
+        (sn.Moments.empty(2), "empty", ("0", "1")),
+        (moments([1e4, 1.0], [0.0, 1.0], [9999, 0], [10001, 2]), "cancelled", ("0",)),
+        (moments([1e4], [1e-3], [9999], [10001]), "cancelled", ("0",)),
+        (moments([0.0], [1e-6], [-0.1], [0.1]), "nearly-constant", ("0",)),
+        (moments([100.0, 5.0], [2e3, 1.0], [-9999, 0], [250, 9]), "nodata", ("0",)),
+        (moments([3.1e19], [4.6e19], [271], [1e20]), "nodata", ("0",)),
+        (moments([3.1e19], [4.6e19], [271], [np.float32(1e20)]), "nodata", ("0",)),
+        (moments([0.49, 0.48, 0.45], [0.2023, 0.1994, 0.2010]), "copied-shortcut", ()),
+        (moments([124, 116, 104], np.array([0.229, 0.224, 0.225]) * 255), "copied-shortcut", ()),
+    ],
+)
+def test_numbers_that_speak_against_themselves(value, code, channels):
+    finding = said(code, value)
+    assert finding.channels == channels
+    assert finding.severity == ("doubtful" if "constant" in code else "wrong")
+
+
+def test_channels_and_arrays_are_called_by_their_names():
+    value = sn.measure([[1.0, 2.0], [1.0, 3.0]]).with_meta(names=("dead", "alive"))
+    finding = said("constant", {"arm": value})
+    assert (finding.array, finding.channels) == ("arm", ("dead",))
+
+
+def test_what_the_file_says_of_its_making(tmp_path):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixed = sn.compute([IMAGES, IMAGES / 255])
+    assert codes(mixed) == ["mixed-scales"]
+    splits = sn.merge([sn.compute(IMAGES, split=split) for split in ("train", "test")])
+    assert codes(splits) == ["mixed-splits"]
+    assert codes(sn.compute(IMAGES, sample=50)) == ["sample"]
+
+
+# Beside the data
+
+
+def test_nothing_is_found_where_statistics_are_those_of_the_data():
+    assert codes(STATS, IMAGES) == []
+    assert codes(STATS.affine(1 / 255), IMAGES, scale=255) == []
+    assert codes({"": sn.compute(IMAGES, exact=True)}, IMAGES) == []
+    # Four digits, as people publish them.
+    printed = moments(STATS.mean.round(2), STATS.std().round(2))
+    assert codes(printed, IMAGES) == []
+
+
+@pytest.mark.parametrize("name", ["per-image", "B = 64", "per-image variance"])
+def test_the_shortcuts_std_is_recognised(name):
+    per_image = np.array([[c.std(ddof=1) for c in image] for image in IMAGES])
+    batches = [IMAGES[k : k + 64].std(axis=(0, 2, 3), ddof=1) for k in range(0, 300, 64)]
+    wrong = {
+        "per-image": per_image.mean(0),
+        "B = 64": np.mean(batches, axis=0),
+        "per-image variance": np.sqrt((per_image**2).mean(0)),
+    }[name]
+    finding = said("shortcut", moments(STATS.mean, wrong), IMAGES)
+    assert name in finding.text
+    assert f"{STATS.std()[0]:.5g}" in finding.text
+
+
+@pytest.mark.parametrize("scale", [255, 1 / 255, 65535])
+def test_another_scale_is_recognised_not_taken_for_a_misfit(scale):
+    assert codes(STATS.affine(scale), IMAGES) == ["scale"]
+
+
+def test_other_data_are_recognised_by_their_digest(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for split, images in (("train", IMAGES[:200]), ("test", IMAGES[200:])):
+        (tmp_path / split).mkdir()
+        for k, array in enumerate(images):
+            image.fromarray(array.transpose(1, 2, 0)).save(tmp_path / split / f"{k}.png")
+    stats = sn.compute(tmp_path / "train", split="train")
+    assert codes(stats, tmp_path / "train") == []
+    finding = said("other-data", stats, tmp_path / "test")
+    assert "of the split train: 200, from 0.png to" in finding.text
+    assert codes(stats, tmp_path / "test") == ["other-data"]
+
+
+def test_the_same_files_must_have_the_same_statistics(tmp_path):
+    np.save(tmp_path / "x.npy", IMAGES)
+    stats = sn.compute(tmp_path / "x.npy")
+    assert codes(stats, tmp_path / "x.npy") == []
+    off = stats.affine(1, 0.1)
+    assert codes(off, tmp_path / "x.npy") == ["differs"]
+
+
+def test_a_difference_is_weighed_by_images_not_by_pixels():
+    # Thirty images of other levels: by pixels they would differ by dozens of standard errors.
+    few = IMAGES[:30]
+    assert "does-not-fit" not in codes(STATS, few)
+    brighter = np.clip(IMAGES.astype(int) + 30, 0, 255).astype(np.uint8)
+    finding = said("does-not-fit", moments(STATS.mean, STATS.std()), brighter)
+    assert "±" in finding.text
+
+
+def test_normalized_data_have_mean_0_and_std_1():
+    norm = sn.Normalize.from_moments(STATS)
+    assert codes(STATS, norm(IMAGES), normalized=True) == []
+    by_shortcut = sn.Normalize(STATS.mean, STATS.std() * 0.8)
+    findings = check(STATS, by_shortcut(IMAGES), normalized=True)
+    assert [f.code for f in findings] == ["not-normalized"]
+    assert "std 1.25 ± " in findings[0].text
+    assert codes(STATS, IMAGES.astype(float), normalized=True) == ["not-normalized"] * 2
+    # Of ten images of the data set the mean is not 0, by accident.
+    assert codes(STATS, norm(IMAGES[:10]), normalized=True) == []
+
+
+def test_sorted_data_drift_and_shuffled_data_do_not():
+    order = np.argsort(LEVELS[:, 1, 0, 0])
+    finding = said("drift", STATS, IMAGES[order])
+    assert "1" in finding.channels
+    assert "is it sorted?" in finding.text
+    for seed in range(20):
+        shuffled = np.random.default_rng(seed).permutation(IMAGES)
+        assert "drift" not in codes(STATS, shuffled)
+
+
+@pytest.mark.data
+def test_cifar_is_sorted_by_class(cifar):
+    images = cifar[::50]
+    stats = sn.compute(images, channel_axis=-1)
+    found = codes(stats, images, choice=Choice(channel_axis=-1))
+    assert set(found) == {"drift"}
+
+
+def test_several_arrays_are_checked_one_by_one(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = {"a": RNG.normal(5, 1, 900), "b": RNG.normal(0, 3, 900)}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet", row_group_size=30)
+    stats = sn.compute(tmp_path / "t.parquet")
+    assert codes(stats, tmp_path / "t.parquet") == []
+    assert codes({"c": stats["a"]}, tmp_path / "t.parquet") == ["missing-array"]
+    assert codes({"a": STATS}, tmp_path / "t.parquet") == ["channels"]
+    swapped = {"a": stats["b"], "b": stats["a"]}
+    assert {f.array for f in check(swapped, tmp_path / "t.parquet")} == {"a", "b"}
+
+
+def test_the_command_line_speaks_and_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", IMAGES)
+    assert main(["compute", "x.npy", "-o", "good.json"]) == 0
+    sn.save(STATS.affine(1 / 255), "scaled.json")
+    capsys.readouterr()
+    assert main(["check", "good.json", "x.npy"]) == 0
+    assert capsys.readouterr().out == "nothing wrong was found\n"
+    assert main(["check", "scaled.json", "x.npy"]) == 1
+    assert capsys.readouterr().out.startswith("wrong: they are 1/255 of those of the data")
+    assert main(["check", "scaled.json", "x.npy", "--json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["code"], finding["severity"]) == ("scale", "wrong")
+    sn.save(sn.measure([[1.0, 2.0], [1.0, 3.0]]), "constant.json")
+    assert main(["check", "constant.json"]) == 0
+    assert "doubtful: channel(s) 0 are constant" in capsys.readouterr().out
+    assert main(["check", "constant.json", "--strict"]) == 1
+    assert main(["check", "nothing.json"]) == 1
