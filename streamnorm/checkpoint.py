@@ -63,6 +63,7 @@ def identity_of(source: Source, inputs: Inputs | None, plan: Plan, on_error: str
         "mask": choice.mask,
         "nodata": choice.nodata,
         "weigh": choice.weigh,
+        "by_folder": choice.by_folder,
     }
     how |= dict(inputs.ways)
     return {

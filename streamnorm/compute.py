@@ -44,6 +44,7 @@ class _Options(TypedDict, total=False):
     split: str
     sample: int | None
     weigh: Literal["pixel", "image"]
+    by_folder: bool
 
 
 # Any beside them: what has several named arrays gives a dict, which only running tells.
@@ -80,6 +81,7 @@ def compute(
     split: str = "",
     sample: int | None = None,
     weigh: Literal["pixel", "image"] = "pixel",
+    by_folder: bool = False,
 ) -> Any:
     """Measure a whole data set in one pass.
 
@@ -118,7 +120,7 @@ def compute(
         or one for each channel: these too, compared in the dtype of the data. None: all that is
         stored is data (but nulls of tables, which have no value).
     channels : sequence of str, or dict of these, optional
-        Names of the channels, of each array if there are several.
+        Names of the channels; of each array if there are several, unless all have the same.
     include, exclude : str or sequence of str
         Globs on the paths below a folder, or on the paths of a list of images.
     indices : sequence of int, optional
@@ -145,6 +147,9 @@ def compute(
         errors, clustered by image; files of samples are marked.
     weigh : {"pixel", "image"}
         "image": every image counts the same, whatever its size; the result is `WeightedMoments`.
+    by_folder : bool
+        Images of each folder below the source by themselves, such as classes: a dict, whose
+        ``merge(result.values())`` is that of all.
 
     Returns
     -------
@@ -184,12 +189,15 @@ def compute(
     choice = Choice(
         _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
         mask, nodata, sample, "image" if weigh == "image" else "",
-        by_sample=weigh == "image" or sample is not None,
+        by_folder=by_folder, by_sample=weigh == "image" or sample is not None,
         skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip
     _check_weighing(choice, weigh, exact, checkpoint)
     workers = threads.resolve(workers, "workers")
     opened = open_source(source, choice)
+    if by_folder and opened.kind != "image files":
+        msg = f"by_folder= needs a folder of images, not {opened.kind}"
+        raise ValueError(msg)
     if choice.weigh and not opened.single:
         msg = f"weigh='image' needs a source of images, one an item, not {opened.kind}"
         raise ValueError(msg)
@@ -245,6 +253,8 @@ def _checked_axes(given: Any) -> Axes:
 def _names_of(values: Mapping[str, Any], channels: Any) -> dict[str, dict[str, Any]]:
     """Return the channel names that were given for each of several arrays."""
     if channels is not None and not isinstance(channels, Mapping):
+        if all(value.channels == len(channels) for value in values.values()):
+            return {name: {"names": tuple(channels)} for name in values}
         msg = f"the source holds the arrays {list(values)}; pass channels= as a dict of names"
         raise TypeError(msg)
     given = channels or {}

@@ -83,7 +83,8 @@ ROOMS = (
     ("checkpoint",),
     ("compute", "shortcuts", "findings"),
     ("judging",),
-    ("doctor",),
+    ("doctor", "convergence"),
+    ("plotting",),
     ("sklearn", "exchange"),
     ("nn.buffers", "nn.folding", "nn.mapping", "nn.observing", "nn.repeats"),
     ("engines.partitions", "engines.ranks"),
@@ -103,6 +104,7 @@ ROOMS = (
         "cli.compare",
         "cli.export",
         "cli.check",
+        "cli.plot",
         "cli.import_",
         "cli.sources",
     ),
@@ -118,6 +120,7 @@ MAY_IMPORT = {
     "triton": "kernels.triton_",
     "PIL": "sources.pictures",
     "sklearn": ("sklearn", "exchange"),
+    "matplotlib": "plotting",
     "simplejpeg": "sources.jpeg",
     "tqdm": "progress",
     "dask": "engines.dask",
@@ -163,10 +166,14 @@ def test_imports_follow_the_way_of_the_data(name, path):
             assert LEVEL[inner] <= LEVEL[name], f"{name} must not import {imported}"
 
 
-@pytest.mark.parametrize("leaf", ["nn", "engines", "cli", "shortcuts", "sklearn", "doctor"])
+@pytest.mark.parametrize(
+    "leaf", ["nn", "engines", "cli", "shortcuts", "sklearn", "doctor", "plotting"]
+)
 def test_leaves_are_imported_by_nobody_but_leaves(leaf):
     for name, path in modules():
-        if not name.startswith(("nn", "engines", "cli", "sklearn", "doctor", "__main__")):
+        if not name.startswith(
+            ("nn", "engines", "cli", "sklearn", "doctor", "plotting", "__main__")
+        ):
             assert not any(i.startswith(f"streamnorm.{leaf}") for i, _ in imports(path)), name
 
 

@@ -13,13 +13,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from streamnorm.cli import check, compare, compute, export, import_, merge, show, sources
+from streamnorm.cli import check, compare, compute, export, import_, merge, plot, show, sources
 from streamnorm.errors import StreamnormWarning
 from streamnorm.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = (compute, merge, show, compare, check, export, import_, sources)
+_COMMANDS = (compute, merge, show, plot, compare, check, export, import_, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whether every pixel counts the same, or every image (default: pixel)",
     )
     parser.add_argument(
+        "--by-folder",
+        action="store_true",
+        help="images of each folder, such as a class, by themselves; plot --groups draws them",
+    )
+    parser.add_argument(
         "--split", default="", metavar="NAME", help="which split this is, for the state file"
     )
     parser.add_argument(
@@ -86,6 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         transform=options.transform_of(arguments),
         sample=arguments.sample,
         weigh=arguments.weigh,
+        by_folder=arguments.by_folder,
         **options.choice_of(arguments),
     )
     stored = moments

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from streamnorm.sources.arrays import checked_indices
 from streamnorm.sources.inputs import inputs_of
-from streamnorm.sources.items import Choice, Item, Source, drawn
+from streamnorm.sources.items import Choice, Item, Named, Source, drawn
 from streamnorm.sources.pictures import check_mode, decoder, in_colour, read_file
 from streamnorm.sources.places import File, Files
 
@@ -28,7 +28,8 @@ def from_images(files: Files, choice: Choice) -> Source:
     names = names if some is None else [names[i] for i in some]
     check_mode(choice.mode)
     mode = choice.mode or colour_rule(_pictures(files, names))
-    items = (Item(name, partial(read_file, File(files.place, name), mode)) for name in names)
+    read = _read_of_folder if choice.by_folder else read_file
+    items = (Item(name, partial(read, File(files.place, name), mode)) for name in names)
     return Source(
         files.shown,
         "image files",
@@ -44,6 +45,12 @@ def from_images(files: Files, choice: Choice) -> Source:
         mask=choice.mask,
         inputs=partial(inputs_of, names, files.place, colours=mode),
     )
+
+
+def _read_of_folder(file: File, mode: str | None) -> list[Named]:
+    """Read an image as one of its folder: the first one below that of the source."""
+    folder, slash, _ = file.name.partition("/")
+    return [(folder if slash else ".", read_file(file, mode))]
 
 
 def colour_rule(pictures: Iterable[str | BytesIO]) -> str | None:

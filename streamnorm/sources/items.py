@@ -204,6 +204,7 @@ class Choice:
     nodata: Any = "auto"
     sample: int | None = None
     weigh: str = ""
+    by_folder: bool = False
     by_sample: bool = False
     skips: bool = False
     copies: bool = False

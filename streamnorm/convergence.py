@@ -1,0 +1,109 @@
+"""How mean and std settle along a stream, beside the level that the shortcut settles at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from streamnorm import threads
+from streamnorm.fields import Floats
+from streamnorm.folding import Fold
+from streamnorm.moments import Moments
+from streamnorm.pending import rows_of
+from streamnorm.progress import Bar
+from streamnorm.reading import Plan, outcomes
+from streamnorm.sources.items import Choice
+from streamnorm.sources.registry import open_source
+from streamnorm.stacks import Stack
+
+__all__ = ["Curve", "follow"]
+
+_POINTS_A_DOUBLING = 8
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What was known of the data after so many samples.
+
+    Attributes
+    ----------
+    samples : array of int, shape (P,)
+    mean, std, shortcut : array of float64, shape (P, C)
+        Of all samples so far; the shortcut is the mean of the samples' stds (ddof 1).
+    names : tuple of str
+        Of the channels.
+    source : str
+    """
+
+    samples: Floats
+    mean: Floats
+    std: Floats
+    shortcut: Floats
+    names: tuple[str, ...]
+    source: str
+
+
+def follow(
+    source: Any,
+    *,
+    choice: Choice | None = None,
+    workers: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    scale: float = 1.0,
+) -> Curve:
+    """Measure a source sample by sample, and note on the way what is known so far.
+
+    Parameters
+    ----------
+    source, workers, transform
+        As for `streamnorm.compute`.
+    choice : Choice, optional
+        Which part of the source.
+    scale : float
+        What to divide the values by.
+
+    Raises
+    ------
+    ValueError
+        If the source is empty, or holds several arrays.
+    """
+    choice = replace(choice or Choice(), by_sample=True)
+    opened = open_source(source, choice)
+    plan = Plan(choice, transform=transform)
+    fold, stack = Fold(opened, plan), Stack()
+    points: list[tuple[int, Floats, Floats, Floats]] = []
+    std_sum: Any = 0.0
+    following = 1.0
+    with Bar(opened, None) as bar:
+        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
+            copies = [_of_one(name, part) for name, part in outcome.parts]
+            fold.add(outcome)
+            for rows in copies:
+                value = Moments.of_partial(rows.copy())
+                std_sum = std_sum + np.nan_to_num(value.std(ddof=1))
+                stack.push(rows, some=True)
+                if stack.parts >= following:
+                    points.append(_point(stack, value.channels, std_sum))
+                    following = max(stack.parts + 1, stack.parts * 2 ** (1 / _POINTS_A_DOUBLING))
+            bar.advance(outcome)
+    whole = fold.finish(0.0)
+    if stack.parts and points[-1][0] != stack.parts:
+        points.append(_point(stack, points[-1][1].size, std_sum))
+    samples, mean, std, shortcut = (np.array(column) for column in zip(*points, strict=True))
+    channels = mean.shape[1]
+    named = None if isinstance(whole, dict) else whole.meta.names
+    names = named or tuple(map(str, range(channels)))
+    return Curve(samples, mean / scale, std / scale, shortcut / scale, names, opened.name)
+
+
+def _of_one(name: str | None, part: Any) -> Any:
+    if name is not None or part.measured is None:
+        msg = f"the source holds several arrays, {name} among them; choose one with select="
+        raise ValueError(msg)
+    return rows_of(part.measured.rows).copy()
+
+
+def _point(stack: Stack, channels: int, std_sum: Any) -> tuple[int, Floats, Floats, Floats]:
+    so_far = Moments.of_partial(stack.fold(channels))
+    return stack.parts, so_far.mean, so_far.std(), std_sum / stack.parts
