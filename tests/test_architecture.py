@@ -104,6 +104,7 @@ ROOMS = (
         "cli.compare",
         "cli.export",
         "cli.check",
+        "cli.completion",
         "cli.plot",
         "cli.import_",
         "cli.sources",

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -558,3 +559,55 @@ def test_parts_may_come_through_pipes(state, streamnorm_command, tmp_path):
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "merged 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["com"], {"compute", "compare", "completion"}),
+        (["compute", "--nod"], {"--nodata"}),
+        (["export", "--format", "tor"], {"torchvision"}),
+        (["show", "tra"], {"train.json"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_files(typed, words, tmp_path, streamnorm_command):
+    pytest.importorskip("shtab")
+    script = streamnorm_command("completion", "bash").stdout
+    (tmp_path / "train.json").write_text("")
+    words_typed = " ".join(["streamnorm", *typed])
+    ask = f"""
+    COMP_WORDS=({words_typed}); COMP_CWORD={len(typed)}
+    _shtab_streamnorm
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script + ask], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert set(map(str.strip, done.stdout.split())) == words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compute",
+        "merge",
+        "show",
+        "plot",
+        "compare",
+        "check",
+        "export",
+        "import",
+        "sources",
+        "completion",
+    ],
+)
+def test_every_command_has_help_with_examples_that_parse(command, streamnorm_command):
+    from streamnorm.cli import make_parser
+
+    shown = streamnorm_command(command, "--help").stdout
+    examples = shown.partition("examples:\n")[2].strip().splitlines()
+    assert examples
+    for line in examples:
+        words = shlex.split(line.partition(" > ")[0].partition(" >> ")[0])
+        assert words[:2] == ["streamnorm", command]
+        make_parser().parse_args(words[1:])

@@ -13,13 +13,35 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from streamnorm.cli import check, compare, compute, export, import_, merge, plot, show, sources
+from streamnorm.cli import (
+    check,
+    compare,
+    completion,
+    compute,
+    export,
+    import_,
+    merge,
+    plot,
+    show,
+    sources,
+)
 from streamnorm.errors import StreamnormWarning
 from streamnorm.version import __version__
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
-_COMMANDS = (compute, merge, show, plot, compare, check, export, import_, sources)
+_COMMANDS = (
+    compute,
+    merge,
+    show,
+    plot,
+    compare,
+    check,
+    export,
+    import_,
+    sources,
+    completion,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # File names need not be text, and a terminal need not know every letter.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", StreamnormWarning)
     try:
@@ -52,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="streamnorm",
         description="Mean and standard deviation of every channel of a data set, in one pass.",
@@ -63,9 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     for module in _COMMANDS:
         name = module.__name__.rpartition(".")[2].rstrip("_")
         summary = (module.__doc__ or "").splitlines()[0]
-        command = commands.add_parser(name, help=summary, description=summary)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=parser)
     return parser
 
 

@@ -11,7 +11,13 @@ from streamnorm.findings import Finding
 from streamnorm.sources.items import Choice
 from streamnorm.state import load
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm check train.json
+  streamnorm check train.json data/val
+  streamnorm check train.json normalized.npy --normalized
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,12 @@ from streamnorm.cli import formats, options
 from streamnorm.shortcuts import BATCH_SIZES, Comparison, compare
 from streamnorm.sources.items import Choice
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm compare data/train --scale 255
+  streamnorm compare data/train --scale 255 --published 0.2023,0.1994,0.2010
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,14 @@ from streamnorm.cli import formats, options
 from streamnorm.compute import compute
 from streamnorm.state import remove_temporaries, save
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm compute data/train --scale 255 -o train.json
+  streamnorm compute 'data/*.parquet' --select observation.state --split train
+  streamnorm compute scene.tif --nodata 0
+  streamnorm compute data/train --sample 1000
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,49 +24,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE", help="folder, file or files, glob, URL"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="save a state file")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument(
+    result = parser.add_argument_group("result")
+    result.add_argument("-o", "--output", metavar="FILE", help="save a state file")
+    result.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options.add_scale(result)
+    options.add_ddof(result)
+    result.add_argument(
         "--exact",
         action="store_true",
         help="add up in integers: the same bits whatever the order, workers or sharding",
     )
-    parser.add_argument(
+    result.add_argument(
+        "--channels",
+        type=lambda text: [name.strip() for name in text.split(",")],
+        metavar="NAME,...",
+        help="names of the channels, kept in the state file",
+    )
+    result.add_argument(
+        "--split", default="", metavar="NAME", help="which split this is, for the state file"
+    )
+    options.add_label(result)
+    _add_counting(parser)
+    options.add_reading(parser)
+    passing = parser.add_argument_group("long passes")
+    passing.add_argument(
         "--checkpoint",
         metavar="FILE",
         help="keep in FILE how far this is; when killed, the same command goes on where it was",
     )
-    options.add_label(parser)
-    options.add_channel_axis(parser)
-    options.add_scale(parser)
-    options.add_ddof(parser)
-    options.add_reading(parser)
-    options.add_nodata(parser)
-    parser.add_argument(
-        "--sample",
-        type=int,
-        metavar="N",
-        help="read only N images, or rows, drawn at random: a first answer, with standard errors",
+
+
+def _add_counting(parser: argparse.ArgumentParser) -> None:
+    counting = parser.add_argument_group("what counts")
+    options.add_channel_axis(counting)
+    options.add_nodata(counting)
+    counting.add_argument(
+        "--nan-policy",
+        choices=("propagate", "omit", "raise"),
+        default="propagate",
+        help="what NaN does to its channel (default: propagate)",
     )
-    parser.add_argument(
+    counting.add_argument(
         "--weigh",
         choices=("pixel", "image"),
         default="pixel",
         help="whether every pixel counts the same, or every image (default: pixel)",
     )
-    parser.add_argument(
+    counting.add_argument(
         "--by-folder",
         action="store_true",
         help="images of each folder, such as a class, by themselves; plot --groups draws them",
     )
-    parser.add_argument(
-        "--split", default="", metavar="NAME", help="which split this is, for the state file"
-    )
-    parser.add_argument(
-        "--nan-policy",
-        choices=("propagate", "omit", "raise"),
-        default="propagate",
-        help="what NaN does to its channel (default: propagate)",
+    counting.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="read only N images, or rows, drawn at random: a first answer, with standard errors",
     )
 
 

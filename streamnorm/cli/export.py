@@ -13,7 +13,12 @@ from streamnorm.sources.needs import needed
 from streamnorm.state import load, write_atomically
 from streamnorm.value import Value
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm export train.json --format torchvision
+  streamnorm export robot.json --format lerobot -o meta/stats.json
+"""
 
 _TEXT = {
     "torchvision": formats.as_torchvision,

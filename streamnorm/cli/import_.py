@@ -12,7 +12,12 @@ from streamnorm.sources.needs import needed
 from streamnorm.state import save
 from streamnorm.value import Value
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm import meta/episodes_stats.jsonl -o robot.json
+  streamnorm import --mean 0.1307 --std 0.3081 --count 47040000 -o mnist.json
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,12 @@ from streamnorm.labels import Label
 from streamnorm.state import load, save
 from streamnorm.value import Value, merge
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm merge part-*.json -o all.json
+  streamnorm merge part-*.json --expect shards.txt -o all.json
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

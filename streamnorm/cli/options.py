@@ -22,6 +22,8 @@ from streamnorm.meta import Report
 from streamnorm.sources.needs import needed
 from streamnorm.value import Value
 
+Container = argparse._ActionsContainer  # noqa: SLF001 - a parser, or a group of its arguments
+
 __all__ = [
     "add_channel_axis",
     "add_ddof",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 
-def add_channel_axis(parser: argparse.ArgumentParser) -> None:
+def add_channel_axis(parser: Container) -> None:
     """Add --channel-axis."""
     parser.add_argument(
         "--channel-axis",
@@ -57,48 +59,50 @@ def add_channel_axis(parser: argparse.ArgumentParser) -> None:
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add what says how a data set is read: threads, errors, and which part of it."""
-    parser.add_argument(
+    reading = parser.add_argument_group("how it is read")
+    reading.add_argument(
         "--workers",
         type=_workers,
         metavar="N",
         help="threads that read and measure; the result does not depend on it (default: CPUs)",
     )
-    parser.add_argument(
+    reading.add_argument(
         "--on-error",
         choices=("raise", "skip"),
         default="raise",
         help="what to do with files that cannot be read (default: raise)",
     )
-    add_select(parser, "which columns, variables, or array of an .npz file (default: all numeric)")
-    parser.add_argument(
+    add_select(reading, "which columns, variables, or array of an .npz file (default: all numeric)")
+    images = parser.add_argument_group("images")
+    images.add_argument(
         "--include", action="append", default=[], metavar="GLOB", help="only these images"
     )
-    parser.add_argument(
+    images.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="not these images"
     )
-    parser.add_argument(
+    images.add_argument(
         "--resize",
         type=_size,
         metavar="N",
         help="first resize every image: its shorter side to N, or to HEIGHTxWIDTH (bilinear, as "
         "torchvision does)",
     )
-    parser.add_argument(
+    images.add_argument(
         "--crop",
         type=_size,
         metavar="N",
         help="then take the middle of it: N by N, or HEIGHTxWIDTH",
     )
-    parser.add_argument(
+    images.add_argument(
         "--max-pixels",
         type=_workers,
         metavar="N",
         help="refuse images of more than twice N pixels as bombs (default: Pillow's 89 million)",
     )
-    parser.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
+    images.add_argument("--mode", help="convert every image to this Pillow mode, such as RGB or L")
 
 
-def add_select(parser: argparse.ArgumentParser, what: str) -> None:
+def add_select(parser: Container, what: str) -> None:
     """Add --select."""
     parser.add_argument(
         "--select",
@@ -128,21 +132,16 @@ def selected(held: Held, names: Sequence[str]) -> Held:
     return held[names[0]] if len(names) == 1 else {name: held[name] for name in names}
 
 
-def add_nodata(parser: argparse.ArgumentParser) -> None:
-    """Add --nodata and --channels."""
+def add_nodata(parser: Container) -> None:
+    """Add --nodata."""
     parser.add_argument(
         "--nodata",
         type=_nodata,
         default="auto",
         metavar="V",
         help="stored values that mean 'nothing here', beside those that the format declares: a "
-        "number, or one a channel as 0,0,255 (- for none); 'none': all that is stored is data",
-    )
-    parser.add_argument(
-        "--channels",
-        type=lambda text: [name.strip() for name in text.split(",")],
-        metavar="NAME,...",
-        help="names of the channels, kept in the state file",
+        "number, or one a channel as --nodata=0,0,255 (- for none); 'none': all that is stored is "
+        "data",
     )
 
 
@@ -266,7 +265,7 @@ def _values(held: Held) -> Sequence[Value]:
     return list(held.values()) if isinstance(held, Mapping) else [held]
 
 
-def add_scale(parser: argparse.ArgumentParser) -> None:
+def add_scale(parser: Container) -> None:
     """Add --scale."""
     parser.add_argument(
         "--scale",
@@ -277,7 +276,7 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_label(parser: argparse.ArgumentParser) -> None:
+def add_label(parser: Container) -> None:
     """Add --label."""
     parser.add_argument(
         "--label",
@@ -288,7 +287,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_ddof(parser: argparse.ArgumentParser) -> None:
+def add_ddof(parser: Container) -> None:
     """Add --ddof."""
     parser.add_argument(
         "--ddof",

@@ -20,7 +20,13 @@ from streamnorm.sources.items import Choice
 from streamnorm.state import load, write_atomically
 from streamnorm.value import Value
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm plot train.json -o train.png
+  streamnorm plot data/train --convergence -o settling.svg
+  streamnorm plot classes.json --groups -o classes.pdf
+"""
 
 _FORMS = ("png", "svg", "pdf")
 

@@ -10,7 +10,12 @@ from streamnorm.labels import listed
 from streamnorm.state import load
 from streamnorm.value import Value
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm show train.json
+  streamnorm show train.json --select action --format torchvision
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,11 @@ import sys
 from streamnorm.cli import formats
 from streamnorm.sources.formats import FORMATS
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """\
+  streamnorm sources
+"""
 
 _OBJECTS = """\
 In Python also: arrays and memory maps, tensors, DataLoaders, iterables of arrays or of dicts of
