@@ -68,7 +68,7 @@ def follow(
     ValueError
         If the source is empty, or holds several arrays.
     """
-    choice = replace(choice or Choice(), by_sample=True)
+    choice = replace(choice or Choice(), by_sample=True, copies=transform is not None)
     opened = open_source(source, choice)
     plan = Plan(choice, transform=transform)
     fold, stack = Fold(opened, plan), Stack()

@@ -105,7 +105,7 @@ def _read(
     transform: Callable[[Any], Any] | None,
     scale: float,
 ) -> dict[str, Data]:
-    choice = replace(choice, by_sample=True)
+    choice = replace(choice, by_sample=True, copies=transform is not None)
     opened = open_source(source, choice)
     plan = Plan(choice, nan_policy="omit", transform=transform)
     fold = Fold(opened, plan)

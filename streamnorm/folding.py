@@ -13,7 +13,7 @@ from streamnorm.origin import new_pass
 from streamnorm.pending import rows_of
 from streamnorm.reading import Outcome, Part, Plan
 from streamnorm.sources.items import ONLY, Source, Tally
-from streamnorm.streams import Stream, Value, form_of
+from streamnorm.streams import Form, Stream, Value, form_of
 
 __all__ = ["Fold"]
 _FIRST = 64
@@ -59,30 +59,33 @@ class Fold:
             self._skip(outcome.item.name, outcome.error)
             return
         parts = outcome.result()
-        streams = {name: self.streams.get(name) or self._stream() for name, _ in parts}
-        forms = {name: stream.like for name, stream in streams.items()}
+        forms: dict[str | None, Form | None] = {}
         # All are looked at before any is merged: nothing is half-counted.
         try:
             for name, part in parts:
-                forms[name] = form_of(outcome.item.name, part, forms[name], self.source.one_kind)
+                like = forms.get(name)
+                if like is None and name in self.streams:
+                    like = self.streams[name].like
+                forms[name] = form_of(outcome.item.name, part, like, self.source.one_kind)
         except ValueError as error:
             if not skips:
                 raise
             self._skip(outcome.item.name, error)
             return
-        self._audit([part for _, part in parts])
+        if self.source.audit is not None:
+            self._audit([part for _, part in parts])
         self.read += 1
         for name, part in parts:
-            streams[name].push(part, forms[name])
-        self.streams |= streams
+            stream = self.streams.get(name)
+            if stream is None:
+                stream = self.streams[name] = self._stream()
+            stream.push(part, forms[name])
 
     def _stream(self) -> Stream:
         each = self.plan.choice.weigh == "image"
         return Stream(self.plan.exact, each, keeps=self.source.drawn is not None)
 
     def _audit(self, parts: Sequence[Part]) -> None:
-        if self.source.audit is None:
-            return
         self.samples += max((part.samples for part in parts), default=0)
         if len(self.first) < _FIRST:
             rows = [rows_of(part.measured.rows).tobytes() for part in parts if part.measured]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamnorm import threads
 from streamnorm.arrays import shape_of, sliceable
@@ -24,8 +24,7 @@ class Plan:
     transform: Callable[[Any], Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One measured array of an item; or nothing but rows of which nothing is known."""
 
     measured: Measured | None
@@ -37,8 +36,7 @@ class Part:
     nulls: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one item: its arrays measured, by their names, or not readable and why."""
 
     item: Item
@@ -84,7 +82,9 @@ def _measured(source: Source, plan: Plan, item: Item, measure_threads: int) -> O
         return Outcome(item, error=error)
     given = [(ONLY, readings)] if isinstance(readings, Reading) else readings
     parts = [(name, _part(source, plan, name, reading, measure_threads)) for name, reading in given]
-    size = sum(int(getattr(reading.array, "nbytes", 0)) for _, reading in given)
+    size = 0
+    for _, reading in given:
+        size += getattr(reading.array, "nbytes", 0)
     return Outcome(item, parts, size=size)
 
 

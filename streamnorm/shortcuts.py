@@ -129,7 +129,11 @@ def compare(
         If the source is empty or cannot be read; see `streamnorm.compute`.
     """
     chosen = replace(
-        choice or Choice(), channel_axis=channel_axis, by_sample=True, skips=on_error == "skip"
+        choice or Choice(),
+        channel_axis=channel_axis,
+        by_sample=True,
+        skips=on_error == "skip",
+        copies=transform is not None,
     )
     opened = open_source(source, chosen)
     averages = Averages(sorted(batch_sizes))

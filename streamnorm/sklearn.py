@@ -1,9 +1,11 @@
 """StandardScaler with scikit-learn's conventions, on streamnorm's moments."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import (
     FLOAT_DTYPES,
     _check_sample_weight,
@@ -22,6 +24,10 @@ from streamnorm.weighing import measure_weighted
 from streamnorm.weighted import WeightedMoments
 
 __all__ = ["StandardScaler"]
+
+_BLOCK = 1 << 18
+"""Values that are mapped at once."""
+_TOGETHER = 1 << 10
 
 
 class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -130,15 +136,13 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
     def transform(self, X: Any, copy: bool | None = None) -> Any:  # noqa: N803
         """Standardize X, shape (n_samples, n_features); floats keep their dtype."""
         check_is_fitted(self)
-        array = validate_data(
-            self, X, reset=False, dtype=FLOAT_DTYPES, ensure_all_finite="allow-nan"
-        )
+        array = validate_data(self, X, reset=False, dtype=FLOAT_DTYPES, ensure_all_finite=False)
         return self._mapped(array, copy, normalized)
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:  # noqa: N803
         """Undo `transform`."""
         check_is_fitted(self)
-        array = check_array(X, dtype=FLOAT_DTYPES, ensure_all_finite="allow-nan")
+        array = check_array(X, dtype=FLOAT_DTYPES, ensure_all_finite=False)
         return self._mapped(array, copy, denormalized)
 
     @property
@@ -222,11 +226,39 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         scale: Any = self.scale_ if self.with_std else np.ones(self.n_features_in_)
         # float16 has too few digits for a difference of large numbers.
         wide = array.astype(np.promote_types(array.dtype, np.float32), copy=False)
-        result = formula(wide, *constants(mean, scale, wide.dtype)).astype(array.dtype, copy=False)
+        result = _in_blocks(formula, wide, constants(mean, scale, wide.dtype))
+        result = result.astype(array.dtype, copy=False)
         if self.copy if copy is None else copy:
             return result
         array[...] = result
         return array
+
+
+def _in_blocks(formula: Any, array: Any, given: Sequence[Any]) -> Any:
+    """Apply a formula to rows, so many at a time that they stay in the cache.
+
+    Short rows are taken together: NumPy goes from one to the next as slowly as through 64 numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are infinities.
+    """
+    rows, columns = array.shape
+    together = max(1, _TOGETHER // columns) if array.flags.c_contiguous else 1
+    cut = rows - rows % together
+    result = np.empty(array.shape, array.dtype)
+    for start, stop, k in ((0, cut, together), (cut, rows, 1)):
+        x, y = (part[start:stop].reshape(-1, k * columns) for part in (array, result))
+        tiled = [np.tile(constant, k) for constant in given]
+        step = max(1, _BLOCK // (k * columns))
+        for at in range(0, len(x), step):
+            block = x[at : at + step]
+            with np.errstate(all="ignore"):
+                if not np.isfinite(block.sum()):
+                    assert_all_finite(block, allow_nan=True, input_name="X")
+            formula(block, *tiled, out=y[at : at + step])
+    return result
 
 
 def _weighted(moments: Moments | WeightedMoments) -> WeightedMoments:

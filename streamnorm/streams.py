@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from streamnorm.columns import with_nulls
 from streamnorm.exact import ExactMoments
@@ -23,7 +23,7 @@ from streamnorm.stacks import Stack, Total, Weighings, stack_for
 from streamnorm.value import merge
 from streamnorm.weighted import WeightedMoments
 
-__all__ = ["Stream", "Value", "form_of"]
+__all__ = ["Form", "Stream", "Value", "form_of"]
 
 Value = Moments | ExactMoments | WeightedMoments
 
@@ -66,24 +66,27 @@ class Stream:
         done = part.measured
         if done is None:
             return
-        if part.shape:
+        # That they differ is all that is asked of them; images have a million shapes.
+        if part.shape and len(self.per_row) < 2:
             rows = done.rows.size * part.shape[0]
-            self.per_row.add(prod(part.shape) // rows if rows else 0)
+            self.per_row |= {prod(part.shape) // rows} if rows else set()
         self.dtypes[done.dtype] = None
-        self.converted.update(part.converted)
-        if part.packing not in self.stacks:
-            self.stacks[part.packing] = stack_for(self.exact, each=self.each)
+        if part.converted:
+            self.converted.update(part.converted)
+        stack = self.stacks.get(part.packing)
+        if stack is None:
+            stack = self.stacks[part.packing] = stack_for(self.exact, each=self.each)
         if self.keeps:
             # The stack merges in place.
             self.kept.append(rows_of(done.rows).copy())
-        self.stacks[part.packing].push(done.rows, some=done.some)
+        stack.push(done.rows, some=done.some)
 
     def value(self, name: str | None, form: "Form", entry: Pass) -> Value:
         """Return all pieces merged; `entry` is what is known of the pass, of all arrays."""
         values = [
             _scaled(self._folded(stack, form), packing) for packing, stack in self.stacks.items()
         ]
-        whole = with_nulls(merge(values), self.nulls, self.per_row - {0}, f"pieces of {name}")
+        whole = with_nulls(merge(values), self.nulls, self.per_row, f"pieces of {name}")
         names = form.names
         if name and names is None and whole.channels == 1:
             names = (name,)
@@ -159,11 +162,17 @@ def form_of(item: str, part: Part, like: Form | None, one_kind: bool) -> Form | 
     done = part.measured
     if done is None:
         return like
+    if (
+        like is not None
+        and done.channel_shape == like.channel_shape
+        and part.names == like.names
+        and (not one_kind or done.dtype == like.dtype)
+    ):
+        return like
     own = Form(item, part.shape, done.channel_shape, done.rows.size, done.dtype, part.names)
-    if like is None:
-        return own
-    _check_alike(own, like, one_kind)
-    return like
+    if like is not None:
+        _refuse(own, like)
+    return own
 
 
 def _form_from_json(plain: Mapping[str, Any]) -> Form:
@@ -172,7 +181,7 @@ def _form_from_json(plain: Mapping[str, Any]) -> Form:
     return Form(**{**plain, **shapes, "names": names})
 
 
-def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
+def _refuse(mine: Form, theirs: Form) -> NoReturn:
     if mine.channel_shape != theirs.channel_shape:
         msg = (
             f"{mine.name} has {mine.channels} channels (shape {mine.shape}) but "
@@ -186,10 +195,8 @@ def _check_alike(mine: Form, theirs: Form, one_kind: bool) -> None:
             f"{theirs.names}; measure them apart"
         )
         raise ValueError(msg)
-    if one_kind and mine.dtype != theirs.dtype:
-        msg = (
-            f"{mine.name} is {mine.dtype} but {theirs.name} is {theirs.dtype}: their scales "
-            f"differ, so their pixels cannot be pooled; convert one kind, or choose one with "
-            f"include="
-        )
-        raise ValueError(msg)
+    msg = (
+        f"{mine.name} is {mine.dtype} but {theirs.name} is {theirs.dtype}: their scales differ, so "
+        f"their pixels cannot be pooled; convert one kind, or choose one with include="
+    )
+    raise ValueError(msg)

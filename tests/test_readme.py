@@ -10,41 +10,56 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "recipes.md", ROOT / "docs" / "sklearn.md")
 BLOCK = re.compile(
-    r"(<!-- torch -->\n)?```(python|sh)\n(.*?)```|<!-- prepare:\n(.*?)-->", re.DOTALL
+    r"(?:<!-- (torch|needs: \w+) -->\n)?```(python|sh)\n(.*?)```|<!-- prepare:\n(.*?)-->", re.DOTALL
 )
-HAS_TORCH = importlib.util.find_spec("torch") is not None
+# What only the tests of engines install.
+OF_ENGINES = ("datasets",)
 
 
 @pytest.fixture(scope="module")
-def readme_folder(tmp_path_factory):
-    """Return a folder with the files that blocks take from each other, in whatever process."""
-    folder = tmp_path_factory.mktemp("readme")
-    for match in BLOCK.finditer(README.read_text()):
-        _, _, body, prepared = match.groups()
-        if prepared or "sn.save(" in body:
-            run([sys.executable, "-c", prepared or body], folder)
+def folders(tmp_path_factory):
+    """Return, for each page, a folder with what its blocks take from each other."""
+    made = {}
+
+    def folder(page):
+        if page not in made:
+            made[page] = tmp_path_factory.mktemp(page.stem)
+            for match in BLOCK.finditer(page.read_text()):
+                _, _, body, prepared = match.groups()
+                if prepared or (page == README and "sn.save(" in body):
+                    run([sys.executable, "-c", prepared or body], made[page])
+        return made[page]
+
     return folder
 
 
 def blocks():
-    for number, match in enumerate(BLOCK.finditer(README.read_text())):
-        needs_torch, language, body, _ = match.groups()
-        if body:
-            skip = pytest.mark.skipif(bool(needs_torch) and not HAS_TORCH, reason="needs torch")
-            yield pytest.param(language, body, marks=skip, id=f"{number}-{language}")
+    for page in PAGES:
+        for number, match in enumerate(BLOCK.finditer(page.read_text())):
+            needs, language, body, _ = match.groups()
+            needs = (needs or "").removeprefix("needs: ")
+            if body:
+                missing = needs and importlib.util.find_spec(needs) is None
+                marks = [pytest.mark.skipif(bool(missing), reason=f"needs {needs}")]
+                marks += [pytest.mark.engine] if needs in OF_ENGINES else []
+                name = f"{page.stem}-{number}-{language}"
+                yield pytest.param(page, language, body, marks=marks, id=name)
 
 
-@pytest.mark.parametrize(("language", "body"), list(blocks()))
-def test_block_runs(readme_folder, language, body):
+@pytest.mark.parametrize(("page", "language", "body"), list(blocks()))
+def test_block_runs(folders, page, language, body):
+    folder = folders(page)
     if language == "python":
-        run([sys.executable, "-c", body], readme_folder)
+        run([sys.executable, "-c", body], folder)
         return
     for line in body.splitlines():
         words = shlex.split(line, comments=True)
         if words and words[0] == "streamnorm":
-            run([sys.executable, "-m", *words], readme_folder)
+            run([sys.executable, "-m", *words], folder)
         else:
             # ./run test is this very process, ./run demo has a test of its own.
             assert words[:2] in (["./run", "demo"], ["./run", "test"], ["pip", "install"])

@@ -1,7 +1,6 @@
 """Formats that are read file by file: a generator of items becomes a source."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 from streamnorm.layout import ChannelAxis
@@ -79,7 +78,7 @@ def _chained(
         file = File(files.place, name, notes, arrays)
         try:
             for item in items(file, choice):
-                yield replace(item, place=before + item.place * size)
+                yield item._replace(place=before + item.place * size)
         except ImportError:
             raise
         except Exception as error:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ Packing = tuple[float, float]
 """Scale and offset by which stored numbers are to be read: value = stored · scale + offset."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One array read.
 
     Attributes
@@ -83,8 +82,7 @@ Named = tuple[str | None, Reading]
 """The name of an array, and one piece of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One piece of a source.
 
     Attributes

@@ -13,6 +13,7 @@ from streamnorm.arrays import Array
 __all__ = ["decoded", "is_jpeg", "version"]
 
 _OWN = {"YCbCr": "RGB", "Gray": "L"}
+_APP2, _SCAN, _FILL = 0xE2, 0xDA, 0xFF
 _SPACES = {"RGB": "RGB", "L": "GRAY"}
 
 
@@ -55,7 +56,7 @@ def decoded(data: bytes, wanted: str | None, limit: int | None) -> tuple[Array, 
         uint8, shape (height, width, channels), and Pillow's name of the mode that the file has.
     """
     library = _simplejpeg()
-    if library is None or data[:2] != b"\xff\xd8" or b"MPF\0" in data[: 1 << 16]:
+    if library is None or data[:2] != b"\xff\xd8" or _has_frames(data):
         return None
     try:
         height, width, space, _ = library.decode_jpeg_header(data)
@@ -66,3 +67,21 @@ def decoded(data: bytes, wanted: str | None, limit: int | None) -> tuple[Array, 
         return library.decode_jpeg(data, _SPACES[str(wanted)]), own
     except ValueError:
         return None
+
+
+def _has_frames(data: bytes) -> bool:
+    """Whether the segments before the pixels say that there are several pictures.
+
+    CIPA DC-007 (2009), "Multi-Picture Format": an APP2 segment that begins with MPF.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != _SCAN:
+        if data[at + 1] == _FILL:
+            at += 1
+            continue
+        if data[at + 1] == _APP2 and data[at + 4 : at + 8] == b"MPF\0":
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+        if at + 4 > len(data):
+            return False
+    return False
