@@ -260,7 +260,7 @@ def of_memory(folder, quick):
     small, large = (64, 256) if quick else (320, 5120)
     for name, suffix, make in (
         ("Parquet", ".parquet", lambda p, mb: parquet(p, mb * 16_384, max(mb // 16, 1))),
-        ("zarr", ".zarr", lambda p, mb: zarr_store(p, mb)),
+        ("zarr", ".zarr", zarr_store),
     ):
         peaks = {}
         for megabytes in (small, large):
@@ -321,7 +321,8 @@ def main():
     names = ("numpy", "pillow", "simplejpeg", "pyarrow", "pandas", "duckdb", "scikit-learn", "zarr")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     about = (
-        f"{new_pass('', '').cpu}, {os.cpu_count()} processors, {WORKERS} workers; files lie in memory; medians "
+        f"{new_pass('', '').cpu}, {os.cpu_count()} processors, {WORKERS} workers; files lie in "
+        f"memory; medians "
         f"of rounds, in turns; speeds are ratios within a round. {versions}."
     )
     kept = FOLDER / "formats.json"

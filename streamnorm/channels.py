@@ -102,7 +102,8 @@ def _joined(metas: Sequence[Meta], names: tuple[str, ...] | None) -> Meta:
         raise ValueError(msg)
     provenance = Provenance()
     for meta in metas:
-        provenance += meta.provenance
+        # The errors of a sample are of its own channels only.
+        provenance += meta.without_errors().provenance
     unlabelled = any(meta.unlabelled for meta in metas)
     return replace(
         metas[0], names=names, channel_shape=None, provenance=provenance, unlabelled=unlabelled

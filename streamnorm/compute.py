@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from streamnorm import threads
 from streamnorm.checkpoint import Checkpoint, Clock, identity_of
+from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
 from streamnorm.labels import Label, labels_of, listed
@@ -104,8 +105,9 @@ def compute(
         not depend on it. An iterator's batches are measured one by one, since it may fill one
         buffer again and again; only its own work and the measuring use threads then.
     on_error : {"raise", "skip"}
-        What to do with a file that cannot be read or decoded. Skipped ones are counted and listed
-        in ``value.meta.report``, and warned of. An array that does not fit is always an error.
+        What to do with a file that cannot be read or decoded, or does not fit the others, as of
+        another number of channels. Skipped ones are counted and listed in ``value.meta.report``,
+        and warned of. If most do not fit the first one, that is an error.
     select : int, str, list of str or callable, optional
         Which item of a tuple (default the first), which key of a dict, which array of an ``.npz``
         file, or which columns or variables to measure; a single name gives a single value.
@@ -189,7 +191,7 @@ def compute(
     choice = Choice(
         _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
         mask, nodata, sample, "image" if weigh == "image" else "",
-        by_folder=by_folder, by_sample=weigh == "image" or sample is not None,
+        by_folder=by_folder, by_sample=int(weigh == "image" or sample is not None),
         skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip
     _check_weighing(choice, weigh, exact, checkpoint)
@@ -201,9 +203,12 @@ def compute(
     if choice.weigh and not opened.single:
         msg = f"weigh='image' needs a source of images, one an item, not {opened.kind}"
         raise ValueError(msg)
-    plan = Plan(choice, nan_policy, exact, transform)
-    inputs = None if opened.inputs is None else opened.inputs()
-    fold = Fold(opened, plan, split, Contents() if inputs is None else inputs.contents)
+    plan = Plan(choice, nan_policy, exact, transform).fits(opened)
+    # What batches are made of is asked only where something depends on it: it takes time.
+    asked = label is not None or checkpoint is not None or opened.kind not in ("iterable", "table")
+    inputs = opened.inputs() if asked and opened.inputs is not None else None
+    contents = Contents() if inputs is None else inputs.contents
+    fold = Fold(opened, plan, split, contents, channels)
     named = None if label is None else _with_digest(label, inputs)
     kept = Clock()
     if checkpoint is not None:
@@ -218,10 +223,14 @@ def compute(
     fold.check()
     kept.finish(fold)
     values = fold.finish(kept.seconds, kept.finished)
+    _warn_of_axes(channel_axis, values)
     labels = {} if named is None else {"labels": (named,)}
     if isinstance(values, dict):
         given = _names_of(values, channels)
-        return {name: value.with_meta(**labels, **given[name]) for name, value in values.items()}
+        return {
+            name: value.with_meta(**_labelled(named, name, by_folder), **given[name])
+            for name, value in values.items()
+        }
     if isinstance(channels, Mapping):
         msg = f"{opened.name} is one array: pass channels= as a list of names"
         raise TypeError(msg)
@@ -262,6 +271,24 @@ def _names_of(values: Mapping[str, Any], channels: Any) -> dict[str, dict[str, A
         msg = f"channels= names {unknown[0]!r}, which is not among the arrays {list(values)}"
         raise ValueError(msg)
     return {name: {"names": tuple(given[name])} if name in given else {} for name in values}
+
+
+def _warn_of_axes(asked: Any, values: Any) -> None:
+    names = list(values) if isinstance(values, dict) else []
+    if isinstance(asked, Mapping) and (unknown := [name for name in asked if name not in names]):
+        there = f"the arrays {names}" if names else "one array"
+        warn(f"channel_axis= names {unknown[0]!r}, but the source holds {there}")
+
+
+def _labelled(named: Label | None, name: str, by_folder: bool) -> dict[str, Any]:
+    """Return the label of one of several arrays; those of folders are different data."""
+    if named is None:
+        return {}
+    if by_folder:
+        shard = f"{named.shard}/{name}" if named.shard else name
+        # The digest is that of all folders together.
+        named = replace(named, shard=shard, digest="")
+    return {"labels": (named,)}
 
 
 def _with_digest(given: Label | str, inputs: Inputs | None) -> Label:

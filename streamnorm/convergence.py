@@ -10,9 +10,8 @@ from streamnorm import threads
 from streamnorm.fields import Floats
 from streamnorm.folding import Fold
 from streamnorm.moments import Moments
-from streamnorm.pending import rows_of
 from streamnorm.progress import Bar
-from streamnorm.reading import Plan, outcomes
+from streamnorm.reading import Plan, of_one, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
@@ -68,16 +67,16 @@ def follow(
     ValueError
         If the source is empty, or holds several arrays.
     """
-    choice = replace(choice or Choice(), by_sample=True, copies=transform is not None)
+    choice = replace(choice or Choice(), by_sample=1, copies=transform is not None)
     opened = open_source(source, choice)
-    plan = Plan(choice, transform=transform)
+    plan = Plan(choice, transform=transform).fits(opened)
     fold, stack = Fold(opened, plan), Stack()
     points: list[tuple[int, Floats, Floats, Floats]] = []
     std_sum: Any = 0.0
     following = 1.0
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            copies = [_of_one(name, part) for name, part in outcome.parts]
+            copies = [of_one(name, part) for name, part in outcome.parts]
             fold.add(outcome)
             for rows in copies:
                 value = Moments.of_partial(rows.copy())
@@ -95,13 +94,6 @@ def follow(
     named = None if isinstance(whole, dict) else whole.meta.names
     names = named or tuple(map(str, range(channels)))
     return Curve(samples, mean / scale, std / scale, shortcut / scale, names, opened.name)
-
-
-def _of_one(name: str | None, part: Any) -> Any:
-    if name is not None or part.measured is None:
-        msg = f"the source holds several arrays, {name} among them; choose one with select="
-        raise ValueError(msg)
-    return rows_of(part.measured.rows).copy()
 
 
 def _point(stack: Stack, channels: int, std_sum: Any) -> tuple[int, Floats, Floats, Floats]:

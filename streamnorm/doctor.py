@@ -4,37 +4,45 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from streamnorm import threads
+from streamnorm.arrays import name_of
 from streamnorm.findings import Finding, examine
 from streamnorm.folding import Fold
 from streamnorm.judging import Data, as_normalized, beside
-from streamnorm.partial import Partial
+from streamnorm.partial import PARTIAL, Partial
 from streamnorm.pending import rows_of
 from streamnorm.progress import Bar
 from streamnorm.reading import Plan, outcomes
-from streamnorm.shortcuts import Averages
+from streamnorm.shortcuts import BATCH_SIZES, Averages
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
 from streamnorm.value import Value
 
 __all__ = ["check"]
 
-_BATCHES = (64, 256, 1000)
+_ROWS = 256
+"""Of a table, in a sample: rows in a row are seldom independent of each other."""
 
 
 @dataclass
 class _Samples:
-    """What was read of one array, sample by sample."""
+    """What was read of one array, sample by sample: 48 bytes a channel each."""
 
-    rows: list[Partial] = field(default_factory=list)
-    averages: Averages = field(default_factory=lambda: Averages(_BATCHES))
+    data: bytearray = field(default_factory=bytearray)
+    averages: Averages = field(default_factory=lambda: Averages(BATCH_SIZES))
 
     def add(self, rows: Partial, scale: float) -> None:
         rows["mean"] /= scale
         rows["m2"] /= scale * scale
-        self.rows.append(rows)
-        if rows["count"].all():
+        self.data += rows.tobytes()
+        # Of fewer values there is no std.
+        if (rows["count"] > 1).all():
             self.averages.add(rows)
+
+    def rows(self, channels: int) -> Partial:
+        return np.frombuffer(self.data, PARTIAL).reshape(-1, channels)
 
 
 def check(
@@ -84,9 +92,10 @@ def check(
     found = [finding for name, value in named.items() for finding in examine(name, value)]
     if source is None:
         return found
-    read = _read(source, choice or Choice(), workers, transform, scale)
+    chosen = replace(choice or Choice(), by_folder=_by_folder(named))
+    read = _read(source, chosen, workers, transform, scale)
     for name, value in named.items():
-        data = read.get(name) or (next(iter(read.values())) if len(read) == 1 else None)
+        data = _of_this_name(name, value, read)
         if data is None:
             text = f"the source holds no array of this name, but {', '.join(read)}"
             found.append(Finding("missing-array", "wrong", name, (), text))
@@ -98,6 +107,21 @@ def check(
     return found
 
 
+def _by_folder(named: Mapping[str, Value]) -> bool:
+    """Whether the statistics are those of folders of images, one by one."""
+    passes = [entry for value in named.values() for entry in value.meta.provenance.passes]
+    return bool(passes) and all(p.kind == "image files" and p.array for p in passes)
+
+
+def _of_this_name(name: str, value: Value, read: Mapping[str, Data]) -> Data | None:
+    """Return what was read of an array: by its name, or that with which it was recorded."""
+    passes = value.meta.provenance.passes
+    recorded = {entry.array for entry in passes} if passes else set()
+    names = [name, *recorded, *(value.meta.names or ())[:1]]
+    found = next((read[key] for key in names if key in read), None)
+    return next(iter(read.values())) if found is None and len(read) == 1 else found
+
+
 def _read(
     source: Any,
     choice: Choice,
@@ -105,9 +129,9 @@ def _read(
     transform: Callable[[Any], Any] | None,
     scale: float,
 ) -> dict[str, Data]:
-    choice = replace(choice, by_sample=True, copies=transform is not None)
+    choice = replace(choice, by_sample=_ROWS, copies=transform is not None)
     opened = open_source(source, choice)
-    plan = Plan(choice, nan_policy="omit", transform=transform)
+    plan = Plan(choice, nan_policy="omit", transform=transform).fits(opened)
     fold = Fold(opened, plan)
     samples: dict[str, _Samples] = {}
     with Bar(opened, None) as bar:
@@ -129,10 +153,11 @@ def _read(
     return {
         name: Data(
             value.affine(1 / scale),
-            samples[name].rows,
+            samples[name].rows(value.channels),
             samples[name].averages.found(value.channels),
             opened.kind,
             digest,
+            None if transform is None else name_of(transform),
         )
         for name, value in values.items()
     }

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import type_name
-from streamnorm.fields import Floats
 from streamnorm.moments import Moments
+from streamnorm.normalize import without_spread
 from streamnorm.sources.needs import needed
 from streamnorm.value import Value, merge
 
@@ -25,7 +25,8 @@ def from_scaler(scaler: Any) -> Moments:
     Parameters
     ----------
     scaler : sklearn.preprocessing.StandardScaler
-        Fitted without weights, with ``with_std=True``.
+        Fitted with ``with_std=True``, and without weights: those that add up to a whole number
+        cannot be told from counts.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def to_scaler(moments: Value) -> Any:
     scaler = preprocessing.StandardScaler()
     std, counts = moments.std(), getattr(moments, "weight", moments.count)
     scaler.mean_, scaler.var_ = moments.mean.copy(), moments.variance()
-    scaler.scale_ = np.where(moments.constant | (std == 0), 1.0, std)
+    scaler.scale_ = np.where(without_spread(moments, std), 1.0, std)
     scaler.n_samples_seen_ = counts[0] if (counts == counts[0]).all() else counts.copy()
     scaler.n_features_in_ = moments.channels
     if moments.meta.names is not None:
@@ -154,19 +155,12 @@ def _feature(where: str, of: Any) -> Moments:
     try:
         mean, std, low, high, count = (np.ravel(np.asarray(of[name])) for name in _FIELDS)
         counts = np.broadcast_to(count.astype(np.int64), mean.shape)
-        return Moments.from_mean_std(counts, mean, std, 0, _below(low, mean), _above(high, mean))
+        # Means rounded to float32 may lie beyond the extremes of equal values.
+        ends = np.minimum(low, mean), np.maximum(high, mean)
+        return Moments.from_mean_std(counts, mean, std, 0, *ends)
     except (TypeError, ValueError) as error:
         msg = f"{where}: {error}"
         raise ValueError(msg) from error
-
-
-def _below(low: Floats, mean: Floats) -> Floats:
-    # Means rounded to float32 may lie beyond an extreme of equal values.
-    return np.minimum(low, mean)
-
-
-def _above(high: Floats, mean: Floats) -> Floats:
-    return np.maximum(high, mean)
 
 
 def _named(values: dict[str, Moments], info: Path) -> dict[str, Moments]:

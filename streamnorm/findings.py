@@ -17,8 +17,14 @@ _CANCELLED = 1e-6
 """Of the mean: float32 has lost a std below that."""
 _NEARLY_CONSTANT = 1e-4
 """Of the largest value: to divide by such a std is to magnify noise."""
-_SENTINELS = (-999.0, -9999.0, -99999.0, 1e20, -1e20, 9.969209968386869e36, 3.4e38, -3.4e38)
+_HUGE = (1e20, 9.969209968386869e36, 3.4e38, 1.797e308)
+_SENTINELS = (
+    *(-999.0, -9999.0, -99999.0, -32768.0, -32767.0),
+    *(sign * huge for huge in _HUGE for sign in (1, -1)),
+)
 """Values that formats and people write where there is nothing."""
+_FAR = 10.0
+"""Times the other extreme: nearer, such a value may well be one of the data."""
 _COPIED = {
     "CIFAR-10": ((0.2023, 0.1994, 0.2010), (0.24703, 0.24349, 0.26159)),
     "CIFAR-100": ((0.2009, 0.1984, 0.2023), (0.2673, 0.2564, 0.2762)),
@@ -121,18 +127,26 @@ def examine(array: str, value: Value) -> Iterator[Finding]:
 
 def _sentinels(array: str, value: Value) -> Iterator[Finding]:
     """Yield extremes that people write where there is nothing."""
+    sound = any(entry.kind == "sound files" for entry in value.meta.provenance.passes)
     for extreme, other in ((value.minimum, value.maximum), (value.maximum, value.minimum)):
-        for sentinel in _SENTINELS:
+        for sentinel in () if sound else _SENTINELS:
             with np.errstate(all="ignore"):
                 found = np.isclose(extreme, sentinel, rtol=1e-2 if abs(sentinel) > 1e30 else 1e-6)
-                found &= (np.abs(other) <= abs(sentinel)) & (other != extreme)
-            if found.any():
-                text = (
-                    f"have {sentinel:g} among their values, which often means 'nothing here'; "
-                    f"measure again with nodata={sentinel:g} if it does"
-                )
-                channels = named_channels(value, found)
-                yield Finding("nodata", "wrong", array, channels, text)
+                found &= np.abs(other) < 0.999 * abs(sentinel)
+                far = found & (np.abs(other) * _FAR < abs(sentinel))
+            near = found & ~far
+            if far.any():
+                yield _nodata(array, value, sentinel, "wrong", far)
+            if near.any():
+                yield _nodata(array, value, sentinel, "doubtful", near)
+
+
+def _nodata(array: str, value: Value, sentinel: float, severity: Severity, found: Bools) -> Finding:
+    text = (
+        f"have {sentinel:g} among their values, which often means 'nothing here'; measure again "
+        f"with nodata={sentinel:g} if it does"
+    )
+    return Finding("nodata", severity, array, named_channels(value, found), text)
 
 
 def _copied(array: str, value: Value) -> Iterator[Finding]:

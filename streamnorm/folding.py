@@ -28,9 +28,11 @@ class Fold:
     plan: Plan
     split: str = ""
     contents: Contents = field(default_factory=Contents)
+    channels: Any = None
     streams: dict[str | None, Stream] = field(default_factory=dict)
     read: int = 0
     skipped: int = 0
+    misfits: int = 0
     skipped_items: list[tuple[str, str]] = field(default_factory=list)
     samples: int = 0
     first: list[bytes] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Fold:
         except ValueError as error:
             if not skips:
                 raise
+            self.misfits += 1
             self._skip(outcome.item.name, error)
             return
         if self.source.audit is not None:
@@ -79,7 +82,21 @@ class Fold:
             stream = self.streams.get(name)
             if stream is None:
                 stream = self.streams[name] = self._stream()
+                self._check_names(name, part)
             stream.push(part, forms[name])
+
+    def _check_names(self, name: str | None, part: Part) -> None:
+        """Refuse names of channels that do not fit, before all the data are read."""
+        given = self.channels
+        if isinstance(given, Mapping):
+            given = given.get(name or "")
+        elif name is not None:
+            return
+        if given is not None and part.measured and len(given) != part.measured.rows.size:
+            channels = part.measured.rows.size
+            of = "" if name is None else f" of {name}"
+            msg = f"expected {channels} channel names{of}, one per channel, got {len(given)}"
+            raise ValueError(msg)
 
     def _stream(self) -> Stream:
         each = self.plan.choice.weigh == "image"
@@ -107,6 +124,7 @@ class Fold:
             "streams": [(name, stream.to_json()) for name, stream in self.streams.items()],
             "read": self.read,
             "skipped": self.skipped,
+            "misfits": self.misfits,
             "skipped_items": self.skipped_items,
             "samples": self.samples,
             "first": [b64encode(data).decode() for data in self.first],
@@ -123,6 +141,7 @@ class Fold:
         }
         self.read = plain["read"]
         self.skipped = plain["skipped"]
+        self.misfits = plain["misfits"]
         self.skipped_items = [(name, reason) for name, reason in plain["skipped_items"]]
         self.samples = plain["samples"]
         self.first = list(map(b64decode, plain["first"]))
@@ -130,13 +149,20 @@ class Fold:
         self._ignored_inside = plain["ignored_inside"]
 
     def check(self) -> None:
-        """Refuse to have read nothing.
+        """Refuse to have read nothing, or to have skipped most for not being like the first.
 
         Raises
         ------
         ValueError
-            If nothing was read.
+            If that is so.
         """
+        if self.misfits > self.read:
+            name, reason = self.skipped_items[0]
+            msg = (
+                f"{self.misfits:,} items of {self.source.name} do not fit the first one, and only "
+                f"{self.read:,} do: is that the odd one? ({name}: {reason})"
+            )
+            raise ValueError(msg)
         if any(stream.like for stream in self.streams.values()):
             return
         why = ""
@@ -161,11 +187,14 @@ class Fold:
             warn(text)
         entry = self._pass(seconds)
         entry = entry if time is None else replace(entry, time=time)
-        values = {
-            name: stream.value(name, stream.like, entry)
-            for name, stream in self.streams.items()
-            if stream.like is not None
-        }
+        values = {}
+        for name, stream in self.streams.items():
+            if stream.like is not None:
+                values[name] = stream.value(name, stream.like, entry)
+                if self.plan.choice.by_folder:
+                    # They are parts of one whole: what was left out is counted in the first.
+                    left = Report(seconds=entry.report.seconds)
+                    entry = replace(entry, report=left)
         alone = values.get(ONLY)
         return {str(name): value for name, value in values.items()} if alone is None else alone
 
@@ -184,12 +213,13 @@ class Fold:
             decoder=self.source.decoder,
             report=report,
         )
-        drawn = self.source.drawn
+        drawn, choice = self.source.drawn, self.plan.choice
         return replace(
             entry,
             split=self.split,
             contents=self.contents,
-            weigh=self.plan.choice.weigh,
+            array=choice.select if isinstance(choice.select, str) else "",
+            weigh=choice.weigh,
             sample=None if drawn is None else Sample(*drawn),
         )
 

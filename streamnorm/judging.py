@@ -1,6 +1,7 @@
 """What is wrong with statistics, beside what was read of the data: one array at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamnorm.fields import Bools, Floats
 from streamnorm.findings import Finding, named_channels
-from streamnorm.meta import Sample
+from streamnorm.meta import Pass, Sample
 from streamnorm.partial import Partial
 from streamnorm.sampling import with_errors
 from streamnorm.value import Value
@@ -24,6 +25,10 @@ _SURE = 4.0
 """Standard errors beyond which a difference is no accident."""
 _MATTERS = 0.01
 """Of a std: less is of no consequence to what is normalized."""
+_FAR = 0.2
+"""Of a std, which is worth a word even where there is too little data to be sure."""
+_IN_MEMORY = ("array", "iterable", "table", "xarray", "DataLoader")
+"""Kinds of sources whose names and sizes say nothing of what is in them."""
 _BLOCKS = 20
 _FEWEST = 5
 """Samples a block, for a drift to be looked for."""
@@ -41,25 +46,25 @@ class Data:
     ----------
     value : Moments
         Of all of it.
-    samples : sequence of array of PARTIAL, shape (C,)
-        Of every image, episode or row, in their order.
+    samples : array of PARTIAL, shape (n, C)
+        Of every image, episode or piece of a table, in their order.
     shortcuts : mapping of str to array
         The stds that the shortcuts give.
     kind, digest : str
         What it is, and the digest of names and sizes of its files, as in provenance.
+    transform : str or None
+        What was applied to its items.
     """
 
     value: Value
-    samples: Sequence[Partial]
+    samples: Partial
     shortcuts: Mapping[str, Floats]
     kind: str
     digest: str
+    transform: str | None
 
     def errors(self) -> tuple[Floats, Floats]:
         """Return the standard errors of mean and std, clustered by sample; NaN where undefined."""
-        if len(self.samples) < 2:
-            nothing = np.full(self.value.channels, np.nan)
-            return nothing, nothing
         drawn = Sample(len(self.samples), _WHOLE)
         found = with_errors(drawn, self.samples, self.value, each=False)
         mean, std = (np.array(of, float) for of in (found.mean_error, found.std_error))
@@ -86,10 +91,23 @@ def beside(array: str, value: Value, data: Data) -> Iterator[Finding]:
     yield from _drift(array, data)
 
 
+def _too_few(array: str, channels: tuple[str, ...], data: Data) -> Finding:
+    text = (
+        f"are far off, but {len(data.samples)} images or pieces of data are too few to tell a "
+        f"fault from an accident"
+    )
+    return Finding("too-few", "doubtful", array, channels, text)
+
+
 def as_normalized(array: str, data: Data) -> Iterator[Finding]:
     """Yield where data that were normalized have another mean than 0, or another std than 1."""
     mean, std = data.value.mean, data.value.std()
     mean_error, std_error = data.errors()
+    if len(data.samples) < _FEWEST:
+        far = (np.abs(mean) > _FAR) | (np.abs(std - 1) > _FAR)
+        if far.any():
+            yield _too_few(array, named_channels(data.value, far), data)
+        return
     for what, off, error, right in (
         ("mean", mean, mean_error, 0),
         ("std", std - 1, std_error, 1),
@@ -104,13 +122,11 @@ def as_normalized(array: str, data: Data) -> Iterator[Finding]:
 
 def _of_other_data(array: str, value: Value, data: Data) -> Iterator[Finding]:
     """Yield that other files, or another choice of them, were measured."""
-    passes = value.meta.provenance.passes
-    recorded = [p.contents for p in passes if p.contents.digest and p.kind == data.kind]
-    if not (recorded and data.digest) or data.digest in {there.digest for there in recorded}:
+    entry = _only_pass(value, data)
+    if entry is None or not data.digest or entry.contents.digest == data.digest:
         return
-    splits = sorted({p.split for p in passes if p.split})
-    named = f" of the split {' and '.join(splits)}" if splits else ""
-    there = recorded[0]
+    named = f" of the split {entry.split}" if entry.split else ""
+    there = entry.contents
     text = (
         f"they were computed from other files{named}: {there.count:,}, from {there.first} to "
         f"{there.last}; if this is the data that they should be of, compute them again"
@@ -118,16 +134,24 @@ def _of_other_data(array: str, value: Value, data: Data) -> Iterator[Finding]:
     yield Finding("other-data", "doubtful", array, (), text)
 
 
+def _only_pass(value: Value, data: Data) -> Pass | None:
+    """Return the pass behind a value, if there is one, over files of this kind, all of them."""
+    passes = value.meta.provenance.passes
+    if len(passes) != 1 or value.meta.provenance.further:
+        return None
+    (entry,) = passes
+    of_files = entry.kind == data.kind and entry.contents.digest and entry.kind not in _IN_MEMORY
+    return entry if of_files and entry.sample is None else None
+
+
 def _scale_between(value: Value, truth: Value) -> float | None:
-    """Return the usual factor between two scales, if all stds differ by one."""
+    """Return the usual factor between two scales, if the stds differ by one."""
     with np.errstate(all="ignore"):
         ratio = value.std() / truth.std()
     ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
-    for scale in _SCALES:
-        for factor in (scale, 1 / scale):
-            if ratio.size and (np.abs(ratio / factor - 1) < 0.3 * min(1, 4 / ratio.size)).all():
-                return factor
-    return None
+    middle = float(np.median(ratio)) if ratio.size else 1.0
+    factors = [factor for scale in _SCALES for factor in (scale, 1 / scale)]
+    return next((factor for factor in factors if abs(middle / factor - 1) < 0.3), None)
 
 
 def _shortcut(value: Value, data: Data) -> str:
@@ -144,19 +168,22 @@ def _shortcut(value: Value, data: Data) -> str:
 
 def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
     """Yield where the data, normalized by the statistics, have not mean 0 and std 1."""
-    same = any(p.contents.digest == data.digest != "" for p in value.meta.provenance.passes)
-    sampled = any(p.sample is not None for p in value.meta.provenance.passes)
     mean_error, std_error = data.errors()
     with np.errstate(all="ignore"):
         off = (data.value.mean - value.mean) / value.std()
         wide = data.value.std() / value.std() - 1
         unit = 1 / value.std()
-    if same and not sampled:
+    if _is_same(value, data):
         # The very same data: there is no accident.
         found = (np.abs(off) > _LIKE) | (np.abs(wide) > _LIKE)
         if found.any():
             text = "differ from those of the same data, measured now; were they read differently?"
             yield Finding("differs", "wrong", array, named_channels(value, found), text)
+        return
+    if len(data.samples) < _FEWEST:
+        far = (np.abs(off) > _FAR) | (np.abs(wide) > _FAR)
+        if far.any():
+            yield _too_few(array, named_channels(value, far), data)
         return
     for what, by, error, right in (
         ("mean", off, mean_error, 0),
@@ -167,6 +194,16 @@ def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
             numbers = _with_errors(by + right, error * unit, found)
             text = f"normalize this data to the {what} {numbers}, instead of {right}"
             yield Finding("does-not-fit", "doubtful", array, named_channels(value, found), text)
+
+
+def _is_same(value: Value, data: Data) -> bool:
+    """Whether the statistics are of the very same data, read in the same way."""
+    entry = _only_pass(value, data)
+    if entry is None or entry.contents.digest != data.digest or entry.weigh:
+        return False
+    # A division at the end is undone by --scale.
+    transform = re.sub(r"(, )?x / [\d.e+-]+$", "", entry.transform or "") or None
+    return transform == data.transform
 
 
 def _significant(off: Floats, error: Floats, unit: Floats) -> Bools:
@@ -189,7 +226,7 @@ def _drift(array: str, data: Data) -> Iterator[Finding]:
     """
     if len(data.samples) < _BLOCKS * _FEWEST:
         return
-    rows = np.stack(list(data.samples))
+    rows = data.samples
     weight = rows["count"].astype(np.float64)
     with np.errstate(all="ignore"):
         spread = np.where(weight > 0, rows["m2"] / weight, 0.0)

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.arrays import as_array, pick, shape_of
+from streamnorm.arrays import Array, as_array, broadcast_mask, pick, shape_of
 from streamnorm.layout import ChannelAxis
 from streamnorm.normalize import shaped
 from streamnorm.sources.items import Packing, Reading
 from streamnorm.tensors import on_device
 
-__all__ = ["both", "mask_of", "unpacked", "where_not"]
+__all__ = ["batch_mask", "both", "mask_of", "unpacked", "where_not", "whole_mask"]
 
 
 def both(one: Any, other: Any) -> Any:
@@ -29,6 +29,24 @@ def mask_of(given: Any, reading: Reading) -> Any:
     if callable(given):
         return given(batch)
     return pick(batch, given) if isinstance(given, int | str) else given
+
+
+def batch_mask(given: Any) -> Any:
+    """Return what is left to take from every batch, where arrays are sliced with their data."""
+    return given if callable(given) or isinstance(given, int | str) else None
+
+
+def whole_mask(given: Any, shape: tuple[int, ...]) -> Array | None:
+    """Return a mask that was given as an array, in the shape of the whole that it is for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not boolean, or does not fit.
+    """
+    if given is None or callable(given) or isinstance(given, int | str):
+        return None
+    return broadcast_mask(given, shape)
 
 
 def where_not(array: Any, nodata: Any, axis: ChannelAxis) -> Any:

@@ -313,6 +313,10 @@ class Meta:
 
         return _with_errors(self, scaled)
 
+    def without_errors(self) -> "Meta":
+        """Return this without the standard errors of samples."""
+        return _with_errors(self, lambda _: ())
+
     def with_pass(self, entry: Pass) -> "Meta":
         """Return this with one more pass behind it."""
         return replace(self, provenance=self.provenance + Provenance((entry,)))

@@ -21,6 +21,7 @@ __all__ = [
     "mean_and_scale",
     "normalized",
     "shaped",
+    "without_spread",
 ]
 
 ZeroVariance = Literal["unit", "error"] | float
@@ -88,8 +89,7 @@ def mean_and_scale(
         )
         raise ValueError(msg)
     if isinstance(zero_variance, str):
-        # A std may round to 0 although the values differ.
-        constant = moments.constant | (std == 0)
+        constant = without_spread(moments, std)
         if zero_variance == "error" and constant.any():
             msg = (
                 f"channel(s) {_named(moments, constant)} are constant, so their std is 0; drop "
@@ -105,6 +105,11 @@ def mean_and_scale(
         msg = f"zero_variance as a floor for std must be a finite number above 0, got {floor}"
         raise ValueError(msg)
     return moments.mean, np.maximum(std, floor)
+
+
+def without_spread(moments: Value, std: Floats) -> NDArray[np.bool_]:
+    """Return which channels cannot be scaled; a std may round to 0 although the values differ."""
+    return np.asarray(moments.constant | (std == 0))
 
 
 def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> Any:

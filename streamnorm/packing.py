@@ -22,6 +22,7 @@ __all__ = ["KINDS", "Header", "from_bytes", "header_of", "pack", "to_bytes", "un
 VERSION = 1
 KINDS = ("nothing", "Moments", "ExactMoments", "ExactMoments of float64", "WeightedMoments")
 _HEADER_BYTES = 32
+_TYPES: tuple[type[Value], ...] = (Value, Moments, ExactMoments, ExactMoments, WeightedMoments)
 _DTYPES = (None, PARTIAL, NARROW.dtype, WIDE.dtype, WEIGHTED)
 
 
@@ -70,10 +71,11 @@ def _named(meta: Meta) -> bytes:
     return json.dumps([meta.names, meta.channel_shape, labels, meta.unlabelled]).encode()
 
 
-def pack(value: Value | None, form: Header) -> bytes:
+def pack(value: Any, form: Header) -> bytes:
     """Return a value as bytes, in the form that all have agreed on."""
     if value is None:
-        value = (Moments if form.kind == 1 else ExactMoments).empty(form.channels)
+        kind: Any = _TYPES[form.kind]
+        value = kind.empty(form.channels)
     rows = limbs.widened(value.rows) if form.kind == 3 else value.rows
     return (rows.tobytes() + _named(value.meta)).ljust(form.size, b"\0")
 
@@ -90,9 +92,8 @@ def unpack(data: bytes, form: Header) -> Any:
         names, shape, labels, unlabelled = json.loads(named)
         given = Meta(names, shape, Provenance(), tuple(map(Label.from_json, labels)), unlabelled)
         meta = checked_meta(given, form.channels)
-    if form.kind == 1:
-        return Moments.of_partial(rows, meta)
-    return (WeightedMoments if form.kind == 4 else ExactMoments).of_rows(rows, meta)
+    kind: Any = _TYPES[form.kind]
+    return (kind.of_partial if kind is Moments else kind.of_rows)(rows, meta)
 
 
 def to_bytes(value: Value) -> bytes:
@@ -116,7 +117,7 @@ def from_bytes(data: bytes) -> Any:
         raise TypeError(msg)
     words = np.frombuffer(data[:_HEADER_BYTES], np.int64).tolist() if len(data) % 8 == 0 else []
     form = Header(*words) if len(words) == len(Header._fields) else None
-    known = form is not None and form.version == VERSION and form.kind in (1, 2, 3)
+    known = form is not None and form.version == VERSION and 0 < form.kind < len(KINDS)
     if form is None or not known or min(form) < 0 or len(data) != _HEADER_BYTES + form.size:
         msg = f"these {len(data)} bytes are no moments that this release has written"
         raise ValueError(msg)

@@ -98,7 +98,12 @@ def _figure(width: float, height: float, *grid: int, **options: Any) -> tuple[An
 
 
 def _names(value: Value) -> list[str]:
-    return list(value.meta.names or map(str, range(value.channels)))
+    return [_plain(name) for name in value.meta.names or map(str, range(value.channels))]
+
+
+def _plain(text: str) -> str:
+    """Return a text without matplotlib's marks of formulas."""
+    return text.replace("$", r"\$")
 
 
 def _bars(value: Value, title: str, ddof: float) -> Any:
@@ -117,7 +122,7 @@ def _bars(value: Value, title: str, ddof: float) -> Any:
     axes.set_xlim(-0.7, value.channels - 0.3)
     axes.set_xlabel("channel")
     axes.set_ylabel("value")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -152,7 +157,7 @@ def _strips(value: Value, title: str, ddof: float) -> Any:
     axes.set_xticks([])
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"{title}\nfrom minimum to maximum, each on its own scale; mean ± std")
+    axes.set_title(f"{_plain(title)}\nfrom minimum to maximum, each on its own scale; mean ± std")
     return figure
 
 
@@ -168,7 +173,7 @@ def _bands(value: Value, title: str, ddof: float) -> Any:
     axes.set_xlim(0, value.channels - 1)
     axes.set_xlabel("channel")
     axes.set_ylabel("value")
-    axes.set_title(title)
+    axes.set_title(_plain(title))
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -188,7 +193,7 @@ def picture_of_convergence(curve: Curve) -> Any:
         means.plot(curve.samples, curve.mean[:, channel], color=colour, lw=1.5)
         stds.plot(
             curve.samples, curve.std[:, channel], color=colour, lw=1.5,
-            label=f"channel {curve.names[channel]}",
+            label=f"channel {_plain(curve.names[channel])}",
         )  # fmt: skip
         stds.plot(curve.samples, curve.shortcut[:, channel], color=colour, lw=1.2, ls=(0, (4, 2)))
     stds.plot([], [], color=_GREY, lw=1.2, ls=(0, (4, 2)), label="mean of the samples' stds: wrong")
@@ -199,7 +204,7 @@ def picture_of_convergence(curve: Curve) -> Any:
         axes.grid(axis="y", color=_LIGHT, lw=0.5)
     more = len(curve.names) - len(_COLOURS)
     hidden = f" (the first {len(_COLOURS)} of {len(curve.names)} channels)" if more > 0 else ""
-    figure.suptitle(f"{curve.source}{hidden}", x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{_plain(curve.source)}{hidden}", x=0.01, ha="left", fontsize=10)
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
@@ -245,7 +250,7 @@ def picture_of_groups(groups: Mapping[str, Value], title: str, ddof: float = 0) 
         axes.hlines(middle, at - 0.4, at + 0.4, _LIGHT, lw=3)
         axes.vlines(at, mean - std, mean + std, _BLUE, lw=2, alpha=0.5)
         axes.plot(at, mean, "o", color=_BLUE, ms=4)
-        axes.set_title(name)
+        axes.set_title(_plain(name))
         if value.channels <= _MOST_NAMES:
             axes.set_xticks(at, _names(value), rotation=_rotation(_names(value)))
         axes.set_xlim(-0.6, value.channels - 0.4)
@@ -255,6 +260,9 @@ def picture_of_groups(groups: Mapping[str, Value], title: str, ddof: float = 0) 
         f" (the first {len(shown)} of {len(groups)} groups)" if len(groups) > len(shown) else ""
     )
     figure.suptitle(
-        f"{title}{hidden}\nmean ± std; grey: the mean over groups", x=0.01, ha="left", fontsize=10
+        f"{_plain(title)}{hidden}\nmean ± std; grey: the mean over groups",
+        x=0.01,
+        ha="left",
+        fontsize=10,
     )
     return figure

@@ -9,9 +9,11 @@ from streamnorm.arrays import shape_of, sliceable
 from streamnorm.layout import ChannelAxis
 from streamnorm.masks import both, mask_of, unpacked, where_not
 from streamnorm.measure import Measured, NanPolicy, measure_partial
+from streamnorm.partial import Partial
+from streamnorm.pending import rows_of
 from streamnorm.sources.items import ONLY, Choice, Item, Packing, Reading, Source
 
-__all__ = ["Outcome", "Part", "Plan", "outcomes"]
+__all__ = ["Outcome", "Part", "Plan", "of_one", "outcomes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,19 @@ class Plan:
     nan_policy: NanPolicy = "propagate"
     exact: bool = False
     transform: Callable[[Any], Any] | None = None
+
+    def fits(self, source: Source) -> "Plan":
+        """Return this, if its transform is one for the items of a source.
+
+        Raises
+        ------
+        ValueError
+            If it is for pictures, and they are none.
+        """
+        if getattr(self.transform, "of_pictures", False) and not source.pictures:
+            msg = f"to resize and crop is for files of images, not for {source.kind}"
+            raise ValueError(msg)
+        return self
 
 
 class Part(NamedTuple):
@@ -59,6 +74,21 @@ class Outcome(NamedTuple):
             )
             raise ValueError(msg) from self.error
         return self.parts
+
+
+def of_one(name: str | None, part: Part) -> Partial:
+    """Return a copy of what was measured of a sample of the only array: a fold merges in place.
+
+    Raises
+    ------
+    ValueError
+        If the source holds several arrays.
+    """
+    if name is not ONLY or part.measured is None:
+        msg = f"the source holds several arrays, {name} among them; choose one with select="
+        raise ValueError(msg)
+    rows: Partial = rows_of(part.measured.rows).copy()
+    return rows
 
 
 def outcomes(source: Source, plan: Plan, workers: int, start: int = 0) -> Iterator[Outcome]:
@@ -100,7 +130,14 @@ def _part(source: Source, plan: Plan, name: str | None, reading: Reading, worker
     if packing is not None and (plan.exact or plan.transform is not None):
         array, packing = unpacked(array, packing), None
     if plan.transform is not None:
+        before = shape_of(array)
         array = plan.transform(array)
+        if mask is not None and shape_of(array) != before:
+            msg = (
+                f"the transform makes {shape_of(array)} of {before}, which the mask of what is "
+                f"missing does not fit; transform the data before, or pass nodata=None and no mask="
+            )
+            raise ValueError(msg)
     # What it holds comes before how it lies: text has no channel axis.
     sliceable(array)
     axis = _axis(source, plan, name, array)

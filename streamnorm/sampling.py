@@ -1,6 +1,5 @@
 """How far the answer of a sample may be from that of the whole."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from streamnorm.value import Value
 __all__ = ["with_errors"]
 
 
-def with_errors(sample: Sample, parts: Sequence[Partial], whole: Value, *, each: bool) -> Sample:
+def with_errors(sample: Sample, rows: Partial, whole: Value, *, each: bool) -> Sample:
     r"""Return a sample with its standard errors, clustered by image.
 
     Pixels of an image resemble each other, so the images are what was drawn, not the pixels. The
@@ -31,14 +30,16 @@ def with_errors(sample: Sample, parts: Sequence[Partial], whole: Value, *, each:
     Parameters
     ----------
     sample : Sample
-    parts : sequence of array of PARTIAL, shape (C,)
-        One for each image.
+    rows : array of PARTIAL, shape (n, C)
+        One row for each image.
     whole : Moments or WeightedMoments
         Of all of them together.
     each : bool
         Whether every image has the weight 1, instead of its number of pixels.
     """
-    rows = np.stack(list(parts))
+    if len(rows) < 2:
+        unknown = (None,) * whole.channels
+        return replace(sample, mean_error=unknown, std_error=unknown)
     count = rows["count"].astype(np.float64)
     n = len(rows)
     with np.errstate(all="ignore"):

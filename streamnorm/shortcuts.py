@@ -17,9 +17,8 @@ from streamnorm.folding import Fold
 from streamnorm.layout import ChannelAxis
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
-from streamnorm.pending import rows_of
 from streamnorm.progress import Bar
-from streamnorm.reading import Part, Plan, outcomes
+from streamnorm.reading import Plan, of_one, outcomes
 from streamnorm.sources.items import Choice
 from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
@@ -131,18 +130,18 @@ def compare(
     chosen = replace(
         choice or Choice(),
         channel_axis=channel_axis,
-        by_sample=True,
+        by_sample=1,
         skips=on_error == "skip",
         copies=transform is not None,
     )
     opened = open_source(source, chosen)
     averages = Averages(sorted(batch_sizes))
-    plan = Plan(chosen, transform=transform)
+    plan = Plan(chosen, transform=transform).fits(opened)
     fold = Fold(opened, plan)
     started = time.perf_counter()
     with Bar(opened, None) as bar:
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            rows = [_of_one(name, part) for name, part in outcome.parts]
+            rows = [of_one(name, part) for name, part in outcome.parts]
             fold.add(outcome)
             for sample in rows:
                 averages.add(sample)
@@ -153,20 +152,6 @@ def compare(
     found = averages.rows(pooled.channels)
     shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in found)
     return Comparison(pooled, averages.samples, shortcuts)
-
-
-def _of_one(name: str | None, part: Part) -> Partial:
-    """Return a copy of what was measured of a sample: the fold merges in place.
-
-    Raises
-    ------
-    ValueError
-        If the source holds several arrays.
-    """
-    if name is not None or part.measured is None:
-        msg = f"the source holds several arrays, {name} among them; choose one with select="
-        raise ValueError(msg)
-    return rows_of(part.measured.rows).copy()
 
 
 def _variance(rows: Partial) -> Floats:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import measure
 from streamnorm.moments import Moments
-from streamnorm.normalize import constants, denormalized, normalized
+from streamnorm.normalize import constants, denormalized, normalized, without_spread
 from streamnorm.stacks import Stack
 from streamnorm.value import Value
 from streamnorm.weighing import measure_weighted
@@ -105,7 +105,6 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803, ARG002
         """Learn mean and std of X afresh; see `partial_fit`."""
-        self._begin()
         return self._learn(X, sample_weight, first=True)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803, ARG002
@@ -128,10 +127,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             If it is not 2-D, holds infinities, or has other features than before; nothing is
             learned then.
         """
-        first = not hasattr(self, "n_samples_seen_")
-        if first:
-            self._begin()
-        return self._learn(X, sample_weight, first=first)
+        return self._learn(X, sample_weight, first=not hasattr(self, "n_samples_seen_"))
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:  # noqa: N803
         """Standardize X, shape (n_samples, n_features); floats keep their dtype."""
@@ -166,6 +162,9 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
             total = mine + theirs
         return type(self).from_moments(total, **self.get_params())
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_samples_seen_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -191,6 +190,8 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         if np.isinf(part.minimum).any() or np.isinf(part.maximum).any():
             msg = f"Input X contains infinity or a value too large for {array.dtype!r}."
             raise ValueError(msg)
+        if first:
+            self._begin()
         self._add(part)
         return self
 
@@ -218,7 +219,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         self.scale_ = None
         if self.with_std:
             std = moments.std()
-            self.scale_ = np.where(moments.constant | (std == 0), 1.0, std)
+            self.scale_ = np.where(without_spread(moments, std), 1.0, std)
             self.scale_[moments.count == 0] = np.nan
 
     def _mapped(self, array: Any, copy: bool | None, formula: Any) -> Any:

@@ -8,6 +8,8 @@ from math import prod
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+import numpy as np
+
 from streamnorm.columns import with_nulls
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import meta_of
@@ -96,9 +98,11 @@ class Stream:
             converted=MappingProxyType(dict(self.converted)),
             omitted=int(whole.omitted.sum()),
         )
-        entry = replace(entry, array=name or "", dtype="+".join(self.dtypes), report=report)
+        entry = replace(
+            entry, array=name or entry.array, dtype="+".join(self.dtypes), report=report
+        )
         if entry.sample is not None:
-            sample = with_errors(entry.sample, self.kept, whole, each=self.each)
+            sample = with_errors(entry.sample, np.stack(self.kept), whole, each=self.each)
             entry = replace(entry, sample=sample)
         return whole.with_meta(names=names, provenance=Provenance((entry,)))
 

@@ -139,31 +139,34 @@ def _measured(x: Any, aweights: Any, fweights: Any, valid: Any, *, omit: bool) -
     where their squares would leave float64, and less the first one: that of a constant is exact.
     """
     # notation: f how often, w = f * a the weight of all of them, d deviations
-    f = np.ones(x.shape, np.int64) if fweights is None else fweights
-    a = np.ones(x.shape) if aweights is None else aweights
-    keep = (f > 0) & (a > 0)
+    f = 1 if fweights is None else fweights
+    a = 1.0 if aweights is None else aweights
+    w = np.broadcast_to(np.asarray(f * a, np.float64), x.shape)
+    keep = w > 0
     keep &= True if valid is None else valid
-    x = x.astype(np.float64)
     keep &= (x == x) if omit else True
     finite = np.isfinite(x)
     some = keep & finite
-    w = np.where(some, f * a, 0.0)
+    base = np.take_along_axis(x, some.argmax(0)[None], 0)[0]
     out = empty(x.shape[1])
-    out["count"] = np.where(keep, f, 0).sum(0)
-    out["omitted"] = np.where(keep, 0, np.maximum(f, 1)).sum(0)
+    out["count"] = (keep * f).sum(0)
+    out["omitted"] = (~keep * np.maximum(f, 1)).sum(0)
     with np.errstate(all="ignore"):
-        out["weight"] = np.where(keep, f * a, 0.0).sum(0)
-        out["weight_squared"] = np.where(keep, f * a * a, 0.0).sum(0)
-        largest = np.abs(x[some]).max(initial=0)
-        scale = 2.0 ** (600 * (int(largest > 2.0**500) - int(largest < 2.0**-500)))
-        first = np.take_along_axis(x, some.argmax(0)[None], 0)[0] / scale
-        d = np.where(some, x / scale - first, 0.0)
+        counted = w * keep
+        out["weight"] = counted.sum(0)
+        out["weight_squared"] = (counted * a).sum(0)
+        # What does not count has weight 0, and must be a number.
+        w = counted if finite.all() else w * some
+        d, scale = _deviations(x if some.all() else np.where(some, x, base), base)
         weight = w.sum(0)
-        mean = first + (w * d).sum(0) / weight
-        d = np.where(some, x / scale - mean, 0.0)
-        m2 = (w * d * d).sum(0) - (w * d).sum(0) ** 2 / weight
-        low = np.where(keep, x, np.inf).min(0, initial=np.inf)
-        high = np.where(keep, x, -np.inf).max(0, initial=-np.inf)
+        from_base = (w * d).sum(0) / weight
+        mean = base / scale + from_base
+        d = d - from_base
+        wd = w * d
+        m2 = (wd * d).sum(0) - wd.sum(0) ** 2 / weight
+        x = x.astype(np.float64)
+        low = x.min(0, initial=np.inf, where=keep)
+        high = x.max(0, initial=-np.inf, where=keep)
         there = keep.any(0)
         out["minimum"] = np.where(there, low + 0.0, np.nan)
         out["maximum"] = np.where(there, high + 0.0, np.nan)
@@ -176,10 +179,33 @@ def _measured(x: Any, aweights: Any, fweights: Any, valid: Any, *, omit: bool) -
     return out
 
 
+def _deviations(x: Any, base: Any) -> tuple[Any, Any]:
+    """Return values less the first one of their channel, and by what they were divided before.
+
+    Integers of 64 bits are subtracted as such, in two halves; floats where their squares would
+    leave float64 are divided by a power of two first.
+    """
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
+        half, mask = x.dtype.type(32), x.dtype.type(0xFFFFFFFF)
+        high, low = _differ(x >> half, base >> half), _differ(x & mask, base & mask)
+        return high * 2.0**32 + low, 1.0
+    x, base = x.astype(np.float64), base.astype(np.float64)
+    largest = np.abs(x).max(0, initial=0)
+    scale = 2.0 ** (600.0 * ((largest > 2.0**500) * 1.0 - (largest < 2.0**-500)))
+    return x / scale - base / scale, scale
+
+
+def _differ(one: Any, other: Any) -> Any:
+    return one.astype(np.float64) - other.astype(np.float64)
+
+
 def _check(rows: Weighted) -> None:
     if (rows["count"] < 0).any() or (rows["omitted"] < 0).any():
         msg = "a count would exceed 2**63 - 1, the most that int64 holds"
         raise OverflowError(msg)
     if not (np.isfinite(rows["weight"]).all() and np.isfinite(rows["weight_squared"]).all()):
         msg = "the weights, or their squares, add up to more than float64 holds; scale them down"
+        raise OverflowError(msg)
+    if ((rows["weight"] > 0) & (rows["weight_squared"] == 0)).any():
+        msg = "the squares of the weights are less than float64 holds; scale them up"
         raise OverflowError(msg)

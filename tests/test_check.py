@@ -178,7 +178,7 @@ def test_several_arrays_are_checked_one_by_one(tmp_path):
     pq.write_table(pa.table(table), tmp_path / "t.parquet", row_group_size=30)
     stats = sn.compute(tmp_path / "t.parquet")
     assert codes(stats, tmp_path / "t.parquet") == []
-    assert codes({"c": stats["a"]}, tmp_path / "t.parquet") == ["missing-array"]
+    assert codes({"c": moments([5.0], [1.0])}, tmp_path / "t.parquet") == ["missing-array"]
     assert codes({"a": STATS}, tmp_path / "t.parquet") == ["channels"]
     swapped = {"a": stats["b"], "b": stats["a"]}
     assert {f.array for f in check(swapped, tmp_path / "t.parquet")} == {"a", "b"}
@@ -202,3 +202,87 @@ def test_the_command_line_speaks_and_fails(tmp_path, monkeypatch, capsys):
     assert "doubtful: channel(s) 0 are constant" in capsys.readouterr().out
     assert main(["check", "constant.json", "--strict"]) == 1
     assert main(["check", "nothing.json"]) == 1
+
+
+# What a reader with a fresh eye found: false alarms, and faults that went by
+
+
+@pytest.fixture
+def folder(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for k, array in enumerate(IMAGES):
+        (tmp_path / "images" / f"class-{k % 3}").mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "images" / f"class-{k % 3}" / f"{k:03}.png"
+        image.fromarray(array.transpose(1, 2, 0)[: 5 + k % 4]).save(path)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"weigh": "image"}, {"by_folder": True}, {"exact": True}, {"sample": 200}]
+)
+def test_statistics_are_those_of_their_data_however_they_were_taken(folder, options):
+    found = codes(sn.compute(folder, **options), folder)
+    assert set(found) <= {"sample"}
+
+
+def test_merged_shards_are_not_taken_for_one_of_them(folder):
+    parts = [sn.compute(path) for path in sorted(folder.iterdir())]
+    assert codes(sn.merge(parts), folder) == []
+    assert "differs" not in codes(sn.merge(parts), folder / "class-0")
+
+
+def test_arrays_of_one_shape_are_not_taken_for_the_same():
+    other = np.random.default_rng(1).permutation(IMAGES)[:, :, ::-1] // 2
+    assert "differs" not in codes(sn.compute(IMAGES), other)
+    assert "scale" not in codes(sn.compute(IMAGES), other)
+
+
+def test_a_selected_column_is_found_again(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table({"a": RNG.normal(5, 1, 900), "v": list(RNG.normal(0, 3, (900, 2)))})
+    pq.write_table(table, tmp_path / "t.parquet")
+    for column in ("a", "v"):
+        assert (
+            codes(sn.compute(tmp_path / "t.parquet", select=column), tmp_path / "t.parquet") == []
+        )
+
+
+def test_a_table_of_one_piece_is_judged_by_its_rows(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": RNG.normal(0, 1, 9000)}), tmp_path / "t.parquet")
+    found = codes({"a": moments([100.0], [5.0])}, tmp_path / "t.parquet")
+    assert set(found) == {"does-not-fit"}
+    assert codes(STATS, tmp_path / "t.parquet", normalized=True) == ["channels"]
+
+
+def test_too_little_data_is_said_not_passed_over():
+    assert codes(moments([5.0] * 3, [1.0] * 3), IMAGES[:2]) == ["too-few"]
+    assert codes(STATS, IMAGES[:1].astype(float), normalized=True) == ["too-few"]
+
+
+def test_many_channels_of_another_scale():
+    x = RNG.uniform(0, 255, (100, 64, 9, 9))
+    assert codes(sn.compute(x[:50]).affine(1 / 255), x[50:]) == ["scale"]
+
+
+def test_images_of_one_pixel_do_not_hide_the_shortcut(folder):
+    image = pytest.importorskip("PIL.Image")
+    per_image = [sn.compute(path).std(ddof=1) for path in sorted(folder.rglob("*.png"))]
+    wrong = np.mean(per_image, axis=0)
+    image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "class-0" / "tiny.png")
+    assert "shortcut" in codes(moments(STATS.mean, wrong), folder)
+
+
+def test_values_as_large_on_both_sides_are_no_sentinels():
+    assert codes(moments([0.0], [577.0], [-999], [999])) == []
+    assert codes(moments([100.0], [600.0], [-32768], [255])) == ["nodata"]
+    assert said("nodata", moments([0.0], [900.0], [-9999], [3000])).severity == "doubtful"
+
+
+def test_large_arrays_are_judged_by_pieces_of_rows():
+    x = RNG.normal(5, 1, (50_000, 4)).astype(np.float32)
+    assert codes(sn.compute(x), x) == []

@@ -175,7 +175,9 @@ def test_generators_and_workers_make_no_difference_to_dicts():
 
 
 @pytest.mark.torch
-def test_a_dataloader_of_dicts_goes_on_after_a_stop(tmp_path):
+def test_a_dataloader_of_dicts_goes_on_after_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamnorm.checkpoint.INTERVAL", 0.0)
+    monkeypatch.setattr("streamnorm.checkpoint._SHARE", 1e9)
     torch = pytest.importorskip("torch")
 
     class Robots(torch.utils.data.Dataset):
@@ -356,7 +358,9 @@ def test_rows_of_arrays_weigh_the_same_and_streams_are_refused(tmp_path):
         sn.compute(X, weigh="image", exact=True)
 
 
-def test_weighing_goes_on_after_a_stop(pictures, tmp_path):
+def test_weighing_goes_on_after_a_stop(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamnorm.checkpoint.INTERVAL", 0.0)
+    monkeypatch.setattr("streamnorm.checkpoint._SHARE", 1e9)
     folder, _ = pictures
     right = sn.compute(folder, weigh="image")
 
@@ -399,7 +403,7 @@ def test_standard_errors_are_those_of_repeated_sampling(each):
         chosen = [parts[i] for i in rng.choice(300, 60, replace=False)]
         values = [sn.WeightedMoments.of_moments(p, 1) for p in chosen] if each else chosen
         whole = sn.merge(values)
-        found = with_errors(Sample(60, 300), [p.rows for p in chosen], whole, each=each)
+        found = with_errors(Sample(60, 300), np.stack([p.rows for p in chosen]), whole, each=each)
         means.append(whole.mean[0])
         stds.append(whole.std()[0])
         errors.append((found.mean_error[0], found.std_error[0]))
@@ -519,3 +523,92 @@ def test_malformed_options_are_usage_errors(option):
     command = [sys.executable, "-m", "streamnorm", "compute", "x", *option]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
+
+
+# What a reader with a fresh eye found
+
+
+def test_resize_and_crop_are_for_pictures(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.zeros((10, 32, 32, 3), np.uint8))
+    for command in (["compute", "x.npy"], ["compare", "x.npy"]):
+        assert main([*command, "--channel-axis", "-1", "--crop", "16"]) == 1
+        assert "to resize and crop is for files of images" in capsys.readouterr().err
+
+
+def test_a_mask_must_fit_what_a_transform_gives():
+    x = np.ones((4, 3, 8, 8))
+    with pytest.raises(ValueError, match="which the mask of what is missing does not fit"):
+        sn.compute(x, nodata=0, transform=lambda a: a[:, :, ::2])
+
+
+def test_a_sample_of_one_has_unknown_errors(pictures):
+    folder, _ = pictures
+    sample = sn.compute(folder, sample=1).meta.provenance.passes[0].sample
+    assert sample.mean_error == (None, None, None)
+    assert main(["compute", str(folder), "--sample", "1"]) == 0
+
+
+def test_samples_side_by_side_can_be_scaled_and_chosen(pictures):
+    value = sn.compute(pictures[0], sample=5)
+    both = sn.concat([value, value])
+    assert both.affine(0.5).select([4]).meta.provenance.passes[0].sample.taken == 5
+
+
+def test_columns_of_pandas_may_be_numbers():
+    pandas = pytest.importorskip("pandas")
+    got = sn.compute(pandas.DataFrame(np.ones((5, 2))))
+    assert list(got) == ["0", "1"]
+    assert got["0"].meta.names == ("0",)
+
+
+def test_several_keys_are_selected_and_a_mask_is_an_array():
+    data = [{"a": X[:8], "b": X[:8, :, 0, 0], "c": X[:8]}]
+    assert list(sn.compute(data, select=["b", "a"])) == ["b", "a"]
+    with pytest.raises(ValueError, match="pass select= one of them"):
+        sn.compute(data, select=["d"])
+    mask = np.ones((8, 3, 8, 8), bool)
+    mask[0] = False
+    assert sn.compute([{"a": X[:8]}], mask=mask)["a"].omitted.tolist() == [64] * 3
+
+
+def test_folders_are_labelled_parts_of_one_whole(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name / "1.png")
+    (tmp_path / "dog" / "2.png").write_bytes(b"no picture")
+    with pytest.warns(StreamnormWarning, match="1 item"):
+        classes = sn.compute(tmp_path, by_folder=True, on_error="skip", label="train")
+    whole = sn.merge(classes.values())
+    assert [str(label) for label in whole.meta.labels] == ["train#cat", "train#dog"]
+    assert whole.meta.report.skipped == 1
+
+
+def test_names_that_do_not_fit_are_refused_at_the_first_item():
+    seen = []
+    with pytest.raises(ValueError, match="expected 3 channel names"):
+        sn.compute([X] * 9, channels=["r"], workers=1, transform=lambda a: (seen.append(1), a)[1])
+    assert len(seen) == 1
+
+
+def test_an_axis_for_an_array_that_is_not_there_is_warned_of():
+    with pytest.warns(StreamnormWarning, match="channel_axis= names 'imgae'"):
+        sn.compute([{"image": X}], channel_axis={"imgae": 1})
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["plot", "s.json", "-o", "x.png", "--workers", "2"], "--workers does not apply"),
+        (["plot", "x.npy", "--convergence", "--ddof", "1", "-o", "x.png"], "--ddof does not"),
+        (["export", "s.json", "--format", "sklearn", "-o", "x", "--ddof", "1"], "leave --ddof out"),
+        (["import", "stats.json", "--mean", "1"], "has its own numbers"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(command, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", X)
+    sn.save(sn.measure(X), "s.json")
+    assert main(command) == 1
+    assert words in capsys.readouterr().err

@@ -211,7 +211,7 @@ def test_the_command_line_reads_it(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_pass_that_was_stopped_goes_on(name, tmp_path):
+def test_a_pass_that_was_stopped_goes_on(name, tmp_path, monkeypatch):
     paths = [written(name, tmp_path, seed)[0] for seed in (1, 2)]
     paths = paths[:1] if name == "NumPy archive" else paths
     right = sn.compute(paths)
@@ -220,9 +220,17 @@ def test_a_pass_that_was_stopped_goes_on(name, tmp_path):
         if done == 1:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr("streamnorm.checkpoint.INTERVAL", 0.0)
+    monkeypatch.setattr("streamnorm.checkpoint._SHARE", 1e9)
     with pytest.raises(KeyboardInterrupt):
         sn.compute(paths, checkpoint="c", progress=stop)
-    assert sn.compute(paths, checkpoint="c") == right
+    begun = []
+    again = sn.compute(paths, checkpoint="c", progress=lambda done, _: begun.append(done))
+    assert again == right
+    assert begun[:1] in ([2], []), "the first item was read again"
+    value = next(iter(again.values())) if isinstance(again, dict) else again
+    known = next(iter(right.values())) if isinstance(right, dict) else right
+    assert value.meta.report.ignored == known.meta.report.ignored
 
 
 def test_where_the_files_are_is_kept(tmp_path):

@@ -179,3 +179,9 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 def test_by_folder_is_for_folders_of_images():
     with pytest.raises(ValueError, match="by_folder= needs a folder of images"):
         sn.compute(IMAGES, by_folder=True)
+
+
+def test_names_are_no_formulas():
+    value = sn.measure(RNG.normal(size=(9, 2))).with_meta(names=("$x_{$", "a$b"))
+    for figure in (picture_of_channels(value, "$x_{$"), picture_of_groups({"$x_{$": value}, "t")):
+        assert rendered(figure, "png")

@@ -225,3 +225,29 @@ def test_many_small_batches_are_as_exact_as_one():
     for part in np.array_split(x, 1000):
         scaler.partial_fit(part)
     np.testing.assert_allclose(scaler.var_, sn.measure(x, exact=True).variance(), rtol=1e-9)
+
+
+def test_a_first_batch_that_fails_leaves_nothing_fitted():
+    from sklearn.exceptions import NotFittedError
+
+    scaler = StandardScaler()
+    with pytest.raises(ValueError, match="infinity"):
+        scaler.partial_fit([[1.0, np.inf]])
+    with pytest.raises(NotFittedError):
+        scaler.transform([[1.0, 2.0]])
+    scaler.fit(X)
+    with pytest.raises(ValueError, match="infinity"):
+        scaler.fit([[np.inf, 1.0, 2.0]])
+    assert scaler.partial_fit(X).n_samples_seen_ == 1000
+
+
+def test_infinities_are_refused_in_transform_too():
+    scaler = StandardScaler().fit(X)
+    bad = np.tile(X, (2000, 1))
+    bad[-1, 1] = -np.inf
+    for method in (scaler.transform, scaler.inverse_transform):
+        with pytest.raises(ValueError, match="infinity"):
+            method(bad)
+    bad[-1, 1] = np.nan
+    assert np.isnan(scaler.transform(bad)[-1, 1])
+    np.testing.assert_array_equal(scaler.transform(bad)[:-1], scaler.transform(bad[:-1]))

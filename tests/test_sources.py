@@ -1,6 +1,7 @@
 """What formats say of their data: missing values, scales, names, pixels; and what is refused."""
 
 import io
+import os
 import tarfile
 import warnings
 
@@ -577,3 +578,203 @@ def test_sound_has_the_samples_that_audio_libraries_give(tmp_path, subtype):
     samples, _ = library.read(tmp_path / "a.wav", dtype="float64")
     got = sn.compute(tmp_path / "a.wav", exact=True)
     assert got == sn.measure(samples, channel_axis=None, exact=True)
+
+
+# What a reader with a fresh eye found
+
+
+def test_netcdf_files_on_many_threads_are_closed_where_they_were_opened(tmp_path):
+    """Collected as garbage on another thread while one reads, a NetCDF file ended the process."""
+    library = pytest.importorskip("netCDF4")
+    for number in range(60):
+        with library.Dataset(tmp_path / f"{number}.nc", "w") as file:
+            file.createDimension("n", 2000)
+            for name in "abcd":
+                file.createVariable(name, "f4", ("n",), zlib=True)[:] = number
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    for _ in range(3):
+        assert sn.compute(tmp_path, workers=8)["a"].mean.tolist() == [29.5]
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("damage", ["header", "concatenated", "cut"])
+def test_no_member_of_a_shard_gets_lost_without_a_word(compressed, damage, tmp_path):
+    import gzip
+
+    # Of a kind that does not compress, so that a cut is a cut of data.
+    noise = RNG.integers(0, 255, (9, 9, 9, 3)).astype(np.uint8)
+    members = {f"{k}.png": encoded(pixels) for k, pixels in enumerate(noise)}
+    data = bytearray(tar(tmp_path / "x.tar", members).read_bytes())
+    if damage == "header":
+        at = data.index(b"6.png")
+        data[at + 148] ^= 1
+    elif damage == "concatenated":
+        data = data + data
+    packed = gzip.compress(data) if compressed else bytes(data)
+    packed = packed[: len(packed) * 3 // 4 - 100] if damage == "cut" else packed
+    path = tmp_path / ("y.tar.gz" if compressed else "y.tar")
+    path.write_bytes(packed)
+    with pytest.raises(ValueError, match=path.name):
+        sn.compute(path)
+    with pytest.warns(StreamnormWarning, match=path.name):
+        assert sn.compute(path, on_error="skip").meta.report.skipped == 1
+
+
+def test_members_of_the_folder_itself_are_no_hidden_ones(tmp_path):
+    path = tar(tmp_path / "x.tar", {"./1.png": encoded(PIXELS), "./.git/2.png": encoded(PIXELS)})
+    report = sn.compute(path).meta.report
+    assert (report.read, report.ignored) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["./pictures/1.png", "./pictures/*.png", ".cache/1.png"])
+def test_paths_may_begin_with_a_point(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pictures", ".cache"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(encoded(PIXELS))
+    assert sn.compute(name).meta.report.read == 1
+
+
+def test_links_in_a_shard_are_said(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as shard:
+        add(shard, "1.png", encoded(PIXELS))
+        link = tarfile.TarInfo("2.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "1.png"
+        shard.addfile(link)
+    with pytest.warns(StreamnormWarning, match="1 links among its members are not followed"):
+        assert sn.compute(tmp_path / "x.tar").meta.report.read == 1
+
+
+def test_fills_of_unsigned_variables_are_written_as_signed_ones(tmp_path):
+    library = pytest.importorskip("netCDF4")
+    with library.Dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("n", 10)
+        variable = file.createVariable("v", "i2", ("n",), fill_value=-1)
+        variable.set_auto_maskandscale(False)
+        variable.setncatts({"_Unsigned": "true", "valid_range": np.int16([0, -2])})
+        variable[:] = [1, 2, 3, 4, 5, 6, 7, 8, -1, -1]
+    got = sn.compute(tmp_path / "x.nc")["v"]
+    assert (got.count.tolist(), got.mean.tolist()) == ([8], [4.5])
+
+
+def test_variables_that_hold_no_numbers_are_left_out(tmp_path):
+    library, h5py = pytest.importorskip("netCDF4"), pytest.importorskip("h5py")
+    with library.Dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("n", 2)
+        kind = file.createVLType(np.float32, "lists")
+        file.createVariable("ragged", kind, ("n",))
+        file.createVariable("y", "f4", ("n",))[:] = [1, 2]
+        file.createVariable("text", str, ("n",))
+        file.createDimension("none", 0)
+        file.createVariable("nothing", "f4", ("none",))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["y"] = [1.0, 2.0]
+        file["y"].attrs["scale_factor"] = h5py.Empty("f")
+        file["long"] = np.zeros(3, np.longdouble)
+        file["pair"] = np.zeros(3, [("a", "f4"), ("b", "f4")])
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+    for name, words in (("x.nc", "nothing"), ("x.h5", "elsewhere")):
+        with pytest.warns(StreamnormWarning) as caught:
+            got = sn.compute(tmp_path / name)
+        assert got["y"].mean.tolist() == [1.5]
+        assert any(words in str(w.message) for w in caught)
+
+
+def test_groups_of_hdf5_have_their_own_coordinates(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["aa"] = [1.0]
+        file["m/x"] = [2.0]
+        file["zz"] = [3.0]
+        file["zz"].attrs["coordinates"] = "aa"
+    assert list(sn.compute(tmp_path / "x.h5")) == ["m/x", "zz"]
+
+
+def test_empty_parquet_files_among_others(arrow, tmp_path):
+    full = parquet(tmp_path, {"x": [1.0, 3.0]}, "a.parquet")
+    empty = parquet(tmp_path, {"x": arrow.array([], arrow.float64())}, "b.parquet")
+    assert sn.compute([full, empty])["x"].mean.tolist() == [2.0]
+    with pytest.raises(ValueError, match="is empty, there is nothing to measure"):
+        sn.compute(empty)
+
+
+@pytest.mark.parametrize("fill", ["NaN", "AAAAAAAA+H8=", "missing!"])
+def test_fill_values_of_zarr_that_are_text(fill, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    given = {"_FillValue": fill}
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(3,), dtype="f8", attributes=given)
+    array[:] = [1.0, np.nan, 3.0]
+    (got,) = sn.compute(tmp_path / "a.zarr", nan_policy="omit").values()
+    assert got.mean.tolist() == [2.0]
+
+
+def test_xarray_that_was_sliced_or_not_decoded(tmp_path):
+    xarray, _ = pytest.importorskip("xarray"), pytest.importorskip("netCDF4")
+    dataset = xarray.Dataset({"t": (("time", "x"), np.array([[1.0, np.nan], [3.0, 5.0]]))})
+    encoding = {"t": {"dtype": "i2", "_FillValue": -9, "scale_factor": 0.5, "chunksizes": (1, 2)}}
+    dataset.to_netcdf(tmp_path / "x.nc", encoding=encoding)
+    with xarray.open_dataset(tmp_path / "x.nc") as opened:
+        assert sn.compute(opened.isel(time=1))["t"].mean.tolist() == [4.0]
+        assert sn.compute(opened.t[1], channel_axis=None).mean.tolist() == [4.0]
+    with xarray.open_dataset(tmp_path / "x.nc", mask_and_scale=False) as opened:
+        assert sn.compute(opened)["t"].mean.tolist() == [3.0]
+
+
+def test_rasters_of_other_scales_are_not_pooled(tmp_path):
+    from format_data import write_geotiff
+
+    rasterio = pytest.importorskip("rasterio")
+    for number, scale in enumerate((0.1, 10.0)):
+        write_geotiff(tmp_path / f"{number}.tif", 0)
+        with rasterio.open(tmp_path / f"{number}.tif", "r+") as file:
+            file.scales = (scale,) * 3
+    with pytest.raises(ValueError, match=r"1\.tif: its scales and offsets of bands are"):
+        sn.compute(tmp_path)
+
+
+def test_masks_as_large_as_what_is_in_a_file(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    from format_data import write_idx
+
+    x = RNG.normal(size=(500, 8))
+    mask = RNG.uniform(size=x.shape) > 0.4
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    zarr.create_array(tmp_path / "x.zarr", shape=x.shape, dtype="f8", chunks=(100, 3))[...] = x
+    for module in ("items", "arrays", "variables"):
+        monkeypatch.setattr(f"streamnorm.sources.{module}.ITEM_VALUES", 300)
+    right = sn.measure(x, mask=mask, exact=True)
+    for name in ("x.npy", "x.npz"):
+        assert sn.compute(tmp_path / name, mask=mask, exact=True) == right
+    (got,) = sn.compute(tmp_path / "x.zarr", mask=mask, exact=True).values()
+    assert got == sn.measure(x, mask=mask, exact=True, channel_axis=None)
+    images = write_idx(tmp_path / "x.idx", 0)
+    where = images > 100
+    right = sn.measure(images, mask=where, exact=True, channel_axis=None)
+    assert sn.compute(tmp_path / "x.idx", mask=where, exact=True) == right
+
+
+def test_most_must_fit_the_first_one(tmp_path):
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.zeros((5, 4 if number == 0 else 3)))
+    with pytest.raises(ValueError, match=r"5 items of .* do not fit the first one, and only 1 do"):
+        sn.compute(tmp_path, on_error="skip")
+
+
+def test_include_and_exclude_choose_files_of_every_format(arrow, tmp_path):
+    parquet(tmp_path, {"x": [1.0]}, "train.parquet")
+    parquet(tmp_path, {"x": [3.0]}, "test.parquet")
+    got = sn.compute(tmp_path, include="train*")["x"]
+    assert (got.mean.tolist(), got.meta.report.ignored) == ([1.0], 1)
+    with pytest.raises(ValueError, match=r"no files in .* that include= and exclude= leave"):
+        sn.compute(tmp_path, exclude="*")
+
+
+def test_remote_nifti_of_every_kind(tmp_path):
+    library, fsspec = pytest.importorskip("nibabel"), pytest.importorskip("fsspec")
+    values = RNG.integers(-5, 5, (4, 3, 2)).astype(np.int16)
+    library.save(library.Nifti2Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    fsspec.filesystem("memory").put(str(tmp_path / "a.nii.gz"), "/nifti2/a.nii.gz")
+    assert sn.compute("memory://nifti2/a.nii.gz") == sn.measure(values, channel_axis=None)

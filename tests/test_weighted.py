@@ -190,3 +190,24 @@ def test_fields_that_no_data_could_have_are_refused():
             sn.WeightedMoments(*([f] if k == 0 else f for k, f in enumerate(fields)))
     with pytest.raises(ValueError, match="above 0"):
         sn.WeightedMoments.of_moments(sn.measure(X), 0)
+
+
+def test_channels_of_other_magnitudes_do_not_disturb_each_other():
+    got = sn.measure_weighted([[1e200, 1.0], [2e200, 2.0], [3e200, 3.0]], fweights=1)
+    np.testing.assert_allclose(got.std()[1], np.std([1, 2, 3]))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_wide_integers_are_centred_as_integers(dtype):
+    x = (np.array([[0], [1], [2]]) + 2**60).astype(dtype)
+    np.testing.assert_allclose(sn.measure_weighted(x, fweights=1).std(), np.std([0, 1, 2]))
+
+
+def test_weights_whose_squares_vanish_are_refused():
+    with pytest.raises(OverflowError, match="scale them up"):
+        sn.measure_weighted(X, aweights=1e-200)
+
+
+def test_packed_nothing_among_weighted_values():
+    form = header_of(sn.measure_weighted(X, aweights=1.0))
+    assert unpack(pack(None, form), form) == sn.WeightedMoments.empty(3)

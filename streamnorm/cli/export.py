@@ -56,6 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
             msg = f"--format {arguments.format} is binary: name a file with -o"
             raise ValueError(msg)
         value = formats.alone(moments, arguments.format)
+        if arguments.format == "sklearn" and arguments.ddof:
+            msg = "a StandardScaler divides by the count: leave --ddof out"
+            raise ValueError(msg)
         data = _npz(value, arguments.ddof) if arguments.format == "npz" else _scaler(value)
         write_atomically(Path(arguments.output), data)
         return

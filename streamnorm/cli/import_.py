@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Take over, print, save."""
     options.checked_output(arguments.output, [arguments.file] if arguments.file else [])
+    numbers = (arguments.mean, arguments.std, arguments.count, arguments.names)
+    if arguments.file and any(given is not None for given in numbers):
+        msg = f"{arguments.file} has its own numbers: leave --mean, --std, --count and --names out"
+        raise ValueError(msg)
     held = _from_file(arguments.file) if arguments.file else _from_numbers(arguments)
     sys.stdout.write(formats.as_table(held, arguments.ddof))
     if arguments.output:

@@ -65,9 +65,23 @@ def run(arguments: argparse.Namespace) -> None:
     if form not in _FORMS:
         msg = f"{arguments.output}: a picture's name ends in .png, .svg or .pdf"
         raise ValueError(msg)
+    _refuse_idle(arguments)
     figure = _convergence(arguments) if arguments.convergence else _statistics(arguments)
     write_atomically(Path(arguments.output), rendered(figure, form))
     print(f"streamnorm: drawn into {arguments.output}", file=sys.stderr)
+
+
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """Refuse options that say how data are read where none are, and ddof where it says nothing."""
+    reading = ("workers", "include", "exclude", "resize", "crop", "mode", "max_pixels")
+    idle = ["ddof"] if arguments.convergence else list(reading)
+    given = [name for name in idle if getattr(arguments, name)]
+    if not arguments.convergence and arguments.channel_axis != "auto":
+        given.append("channel_axis")
+    if given:
+        kind = "a picture with --convergence" if arguments.convergence else "a state file"
+        msg = f"--{given[0].replace('_', '-')} does not apply to {kind}"
+        raise ValueError(msg)
 
 
 def _convergence(arguments: argparse.Namespace) -> Any:

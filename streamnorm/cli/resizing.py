@@ -1,7 +1,7 @@
 """Images resized and cropped, as training does it, before they are measured."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Resized:
 
     resize: Size | None = None
     crop: Size | None = None
+
+    of_pictures: ClassVar[bool] = True
 
     def __call__(self, image: Array) -> Array:
         """Return the image, shape (height, width, channels), with another height and width.

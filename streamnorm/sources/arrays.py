@@ -9,6 +9,7 @@ import numpy as np
 
 from streamnorm.arrays import broadcast_mask, shape_of, sliceable
 from streamnorm.layout import kept_axes
+from streamnorm.masks import batch_mask
 from streamnorm.sources.inputs import Inputs
 from streamnorm.sources.items import (
     DEVICE_ITEM_VALUES,
@@ -49,7 +50,7 @@ def from_array(array: Any, choice: Choice) -> Source:
     total = slice_count(shape, axis, choice, values)
     # Items of another size, as on another device, would not go on where these were.
     inputs = partial(_as_input, f"{describe(array)}, in items of {values:,} values", array)
-    asked = choice.mask if callable(choice.mask) else None
+    asked = batch_mask(choice.mask)
     name = describe(array)
     return Source(
         name,

@@ -49,24 +49,20 @@ class Convention:
         default : number, optional
             What the format fills with where nothing was written, unless the attributes say.
         """
-        missing = [
-            value.item()
-            for name in ("_FillValue", "missing_value")
-            for value in np.ravel(attributes.get(name, ()))
-            if value.dtype.kind in "biuf"
-        ]
-        if default is not None and "_FillValue" not in attributes:
+        given = {name: _numbers(value) for name, value in attributes.items()}
+        missing = [*given.get("_FillValue", ()), *given.get("missing_value", ())]
+        if default is not None and not given.get("_FillValue"):
             missing.append(default)
-        ends = np.ravel(attributes.get("valid_range", (None, None)))
+        ends = given.get("valid_range", ())
         lowest, highest = (ends[0], ends[1]) if len(ends) == 2 else (None, None)
         scale, offset = (
-            float(np.ravel(attributes.get(name, neutral))[0])
+            float((given.get(name) or (neutral,))[0])
             for name, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
         )
         return cls(
             tuple(missing),
-            attributes.get("valid_min", lowest),
-            attributes.get("valid_max", highest),
+            (given.get("valid_min") or (lowest,))[0],
+            (given.get("valid_max") or (highest,))[0],
             None if (scale, offset) == (1.0, 0.0) else (scale, offset),
             _text(attributes.get("_Unsigned", "")).lower() == "true",
         )
@@ -79,12 +75,18 @@ class Convention:
         mask = None
         if declared:
             for value in self.missing:
-                mask = both(mask, where_not(array, value, None))
-            for end, keeps in ((self.lowest, np.greater_equal), (self.highest, np.less_equal)):
-                if end is not None:
+                mask = both(mask, where_not(array, self._meant(value, array), None))
+            for given, keeps in ((self.lowest, np.greater_equal), (self.highest, np.less_equal)):
+                if given is not None:
+                    within = keeps(array, self._meant(given, array))
                     # A NaN is no number outside: it is left to nan_policy.
-                    mask = both(mask, keeps(array, end) | (array != array))  # noqa: PLR0124
+                    mask = both(mask, within | (array != array))  # noqa: PLR0124
         return Reading(array, None if mask is None or mask.all() else mask, self.packing)
+
+    def _meant(self, value: Any, array: Array) -> Any:
+        """Return a limit as values are: it is written as the signed number that is stored."""
+        wraps = self.unsigned and array.dtype.kind == "u" and value < 0
+        return value + (1 << 8 * array.dtype.itemsize) if wraps else value
 
 
 def is_aside(
@@ -104,6 +106,12 @@ def is_aside(
         return True
     roles = ("coordinates", "bounds", "grid_mapping")
     return any(name in _text(of.get(role, "")).split() for of in attributes for role in roles)
+
+
+def _numbers(value: Any) -> list[Any]:
+    """Return the numbers of an attribute; none where it holds something else."""
+    array = np.ravel(np.asarray(value))
+    return array.tolist() if array.dtype.kind in "biuf" else []
 
 
 def _text(value: Any) -> str:

@@ -1,14 +1,26 @@
 """Formats that are read file by file: a generator of items becomes a source."""
 
-from collections.abc import Callable, Iterator
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from streamnorm.layout import ChannelAxis
+from streamnorm.masks import batch_mask
 from streamnorm.sources.inputs import inputs_of
-from streamnorm.sources.items import Choice, Item, Reading, Source
+from streamnorm.sources.items import Choice, Item, Named, Reading, Source
 from streamnorm.sources.places import File, Files, Notes
 
-__all__ = ["Items", "by_file", "in_file_order", "one_channel"]
+__all__ = [
+    "Items",
+    "by_file",
+    "failed",
+    "in_file_order",
+    "one_channel",
+    "read_now",
+    "wanted",
+    "wanted_of",
+]
 
 Items = Callable[[File, Choice], Iterator[Item]]
 """Yields the pieces of one file in a fixed order; an item's `place` is its end, from 0 to 1."""
@@ -21,6 +33,7 @@ def by_file(
     *,
     one_kind: bool = False,
     single: bool = False,
+    slices_masks: bool = False,
 ) -> Callable[[Files, Choice], Source]:
     """Return what opens files of a format, given what yields the items of one.
 
@@ -32,10 +45,13 @@ def by_file(
         What provenance calls them.
     axis, one_kind, single
         As in `Source`.
+    slices_masks : bool
+        Whether the items have their part of a mask that is given for the whole of every array.
     """
 
     def opens(files: Files, choice: Choice) -> Source:
-        choice.refuse(kind, "include", "exclude", "mode", "indices", "sample")
+        choice.refuse(kind, "mode", "indices", "sample")
+        files = wanted_of(files, choice)
         notes = Notes()
         found, size = in_file_order(files, choice, items, notes)
         return Source(
@@ -48,12 +64,39 @@ def by_file(
             one_kind=one_kind,
             single=single,
             size=size,
-            mask=choice.mask,
+            mask=batch_mask(choice.mask) if slices_masks else choice.mask,
             inputs=partial(inputs_of, files.names, files.place),
             notes=notes,
         )
 
     return opens
+
+
+def wanted(name: str, choice: Choice) -> bool:
+    """Whether include= and exclude= leave a path."""
+    included = not choice.include or any(_matches(name, glob) for glob in choice.include)
+    return included and not any(_matches(name, glob) for glob in choice.exclude)
+
+
+def _matches(name: str, glob: str) -> bool:
+    """Match a path; a folder stands for what is below it, and ``**/`` for no folder too."""
+    globs = (glob, glob.removeprefix("**/"), f"{glob.rstrip('/')}/*")
+    return any(fnmatch.fnmatch(name, pattern) for pattern in globs)
+
+
+def wanted_of(files: Files, choice: Choice) -> Files:
+    """Return the files that include= and exclude= leave; the others are ignored.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    names = [name for name in files.names if wanted(name, choice)]
+    if not names:
+        msg = f"no files in {files.shown} that include= and exclude= leave"
+        raise ValueError(msg)
+    return Files(files.place, names, files.shown, files.ignored + len(files.names) - len(names))
 
 
 def one_channel(_: tuple[int, ...]) -> ChannelAxis:
@@ -86,9 +129,19 @@ def _chained(
             msg = f"cannot read {name}: {error}"
             if not choice.skips:
                 raise ValueError(msg) from error
-            yield Item(name, partial(_raise, error), float(before + size))
+            yield Item(name, partial(failed, error), float(before + size))
         before += size
 
 
-def _raise(error: Exception) -> Reading:
+def read_now(read: Callable[[], Reading | Sequence[Named]]) -> Callable[[], Any]:
+    """Read at once, and return what gives what was read, or raises what that raised."""
+    try:
+        done = read()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises, the item gets named
+        return partial(failed, error)
+    return lambda: done
+
+
+def failed(error: Exception) -> Reading:
+    """Raise, as the reading of an item."""
     raise error

@@ -114,7 +114,7 @@ GEOTIFF = Format(
 ZARR = Format(
     "zarr",
     (".zarr", ".zarr.zip"),
-    by_file(zarr_items, "zarr stores", one_channel),
+    by_file(zarr_items, "zarr stores", one_channel, slices_masks=True),
     ("zarr",),
     "zarr",
 )
@@ -128,7 +128,7 @@ FORMATS: Sequence[Format] = (
     Format(
         "idx",
         ("-idx3-ubyte", "-idx3-ubyte.gz", ".idx"),
-        by_file(idx_items, "idx files", one_channel, single=True),
+        by_file(idx_items, "idx files", one_channel, single=True, slices_masks=True),
         matches=is_idx,
     ),
     Format(
@@ -156,14 +156,14 @@ FORMATS: Sequence[Format] = (
     Format(
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".he5"),
-        by_file(hdf5_items, "HDF5 files", one_channel),
+        by_file(hdf5_items, "HDF5 files", one_channel, slices_masks=True),
         ("h5py",),
         "hdf5",
     ),
     Format(
         "NetCDF",
         (".nc", ".nc4", ".cdf", ".netcdf"),
-        by_file(netcdf_items, "NetCDF files", one_channel),
+        by_file(netcdf_items, "NetCDF files", one_channel, slices_masks=True),
         ("netCDF4",),
         "netcdf",
     ),

@@ -55,7 +55,7 @@ def _pandas(frame: Any, choice: Choice, name: str, notes: Notes) -> Iterator[Ite
     numeric = [c for c, dtype in frame.dtypes.items() if dtype.kind in "biuf"]
     # Lists in a column are objects to pandas: asked for, they are tried.
     columns = chosen_names(choice, list(frame.columns), numeric, f"the {name}", notes)
-    step = max(1, ITEM_VALUES // max(len(columns), 1))
+    step = choice.by_sample or max(1, ITEM_VALUES // max(len(columns), 1))
     for start in range(0, len(frame), step):
         piece = frame.iloc[start : start + step]
         read = partial(_pandas_rows, piece, columns, choice, name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from streamnorm.masks import whole_mask
 from streamnorm.sources.items import Choice, Item, Reading, rows_per_item
 from streamnorm.sources.places import File
 
@@ -27,13 +28,14 @@ def idx_items(file: File, choice: Choice) -> Iterator[Item]:
     opened = file.open()
     with opened, gzip.open(opened) if file.name.endswith(".gz") else opened as stream:
         shape, dtype = _header(stream)
-        step = rows_per_item(shape, 0, choice)
+        step, mask = rows_per_item(shape, 0, choice), whole_mask(choice.mask, shape)
         for start in range(0, shape[0], step):
             stop = min(start + step, shape[0])
             rows = _exactly(stream, (stop - start) * prod(shape[1:]) * dtype.itemsize)
             array = np.frombuffer(rows, dtype).reshape(stop - start, *shape[1:])
             name = f"{file.name}, rows {start} to {stop}"
-            yield Item(name, partial(Reading, array), stop / shape[0])
+            part = None if mask is None else mask[start:stop]
+            yield Item(name, partial(Reading, array, part), stop / shape[0])
         if stream.read(1):
             msg = f"more bytes follow than its shape {shape} needs"
             raise ValueError(msg)

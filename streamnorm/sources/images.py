@@ -1,27 +1,24 @@
 """Image files: folders, lists and globs of them."""
 
-import fnmatch
 from collections.abc import Iterable, Iterator
 from functools import partial
 from io import BytesIO
 
 from streamnorm.sources.arrays import checked_indices
+from streamnorm.sources.files import wanted_of
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import Choice, Item, Named, Source, drawn
 from streamnorm.sources.pictures import check_mode, decoder, in_colour, read_file
 from streamnorm.sources.places import File, Files
 
-__all__ = ["colour_rule", "from_images", "wanted"]
+__all__ = ["colour_rule", "from_images"]
 
 
 def from_images(files: Files, choice: Choice) -> Source:
     """Read image files in the order of their names, or in the order given."""
     choice.refuse("image files", "select")
-    names = [name for name in files.names if wanted(name, choice)]
-    left_out = len(files.names) - len(names)
-    if not names:
-        msg = f"no images in {files.shown} that include= and exclude= leave"
-        raise ValueError(msg)
+    files = wanted_of(files, choice)
+    names = files.names
     there, some = len(names), drawn(len(names), choice)
     if choice.indices is not None:
         some = checked_indices(choice.indices, len(names))
@@ -37,9 +34,10 @@ def from_images(files: Files, choice: Choice) -> Source:
         len(names),
         lambda _: -1,
         decoder(),
-        files.ignored + left_out,
+        files.ignored,
         one_kind=True,
         group=16,
+        pictures=True,
         single=True,
         drawn=None if choice.sample is None else (len(names), there),
         mask=choice.mask,
@@ -62,15 +60,3 @@ def _pictures(files: Files, names: Iterable[str]) -> Iterator[str | BytesIO]:
     place = files.place
     for name in names:
         yield place.path(name) if place.system is None else BytesIO(place.read(name))
-
-
-def wanted(name: str, choice: Choice) -> bool:
-    """Whether include= and exclude= leave a path."""
-    included = not choice.include or any(_matches(name, glob) for glob in choice.include)
-    return included and not any(_matches(name, glob) for glob in choice.exclude)
-
-
-def _matches(name: str, glob: str) -> bool:
-    """Match a path; a folder stands for what is below it, and ``**/`` for no folder too."""
-    globs = (glob, glob.removeprefix("**/"), f"{glob.rstrip('/')}/*")
-    return any(fnmatch.fnmatch(name, pattern) for pattern in globs)

@@ -134,6 +134,8 @@ class Source:
         again and again: its items are measured before it goes on.
     group : int
         Items that one thread takes at a time: small ones cost more to hand over than to read.
+    pictures : bool
+        Whether every item is one picture, shape (height, width, channels).
     single : bool
         Whether an item is one sample where that is asked for: an image, or a row of an array.
     drawn : (int, int) or None
@@ -164,6 +166,7 @@ class Source:
     one_kind: bool = False
     lasting: bool = True
     group: int = 1
+    pictures: bool = False
     single: bool = False
     drawn: tuple[int, int] | None = None
     size: int = 0
@@ -187,9 +190,12 @@ class Choice:
 
     Attributes
     ----------
-    by_sample, skips, copies : bool
-        Whether an item is one sample; whether what cannot be read is to be an item all the same;
-        whether memory must be the reader's own, for a transform that keeps it.
+    by_sample : int
+        If not 0, an item is one sample; of a table, whose rows are one value a channel, so many
+        rows.
+    skips, copies : bool
+        Whether what cannot be read is to be an item all the same; whether memory must be the
+        reader's own, for a transform that keeps it.
     """
 
     channel_axis: Axes = "auto"
@@ -203,7 +209,7 @@ class Choice:
     sample: int | None = None
     weigh: str = ""
     by_folder: bool = False
-    by_sample: bool = False
+    by_sample: int = 0
     skips: bool = False
     copies: bool = False
 
@@ -288,8 +294,10 @@ def rows_per_item(
     shape: tuple[int, ...], axis: int, choice: Choice, values: int = ITEM_VALUES
 ) -> int:
     """Return how many indices along `axis` make an item: one sample, or about so many values."""
+    if choice.by_sample:
+        return choice.by_sample if len(shape) < 3 else 1
     size = math.prod(length for other, length in enumerate(shape) if other != axis)
-    return 1 if choice.by_sample else max(1, values // max(size, 1))
+    return max(1, values // max(size, 1))
 
 
 def describe(array: Any) -> str:

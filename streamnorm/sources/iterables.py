@@ -81,17 +81,21 @@ def _samples_in(array: Any) -> int:
 
 def _arrays_of(batch: Any, choice: Choice, notes: Notes) -> dict[str | None, Any]:
     """Return what a batch holds that is to be measured, by name if it is a dict."""
-    if not isinstance(batch, Mapping) or choice.select is not None:
+    several = isinstance(choice.select, list | tuple)
+    if not isinstance(batch, Mapping) or (choice.select is not None and not several):
         return {ONLY: pick(batch, choice.select)}
     wrong = [key for key in batch if not isinstance(key, str)]
     if wrong:
         msg = f"the keys of a batch must be text, got {wrong[0]!r}; pass select= to take one array"
         raise TypeError(msg)
-    found = {k: v for k, v in batch.items() if k != choice.mask and holds_numbers(v)}
-    if left := [key for key in batch if key not in found and key != choice.mask]:
-        notes.warnings.append(
-            f"keys left out, as they hold no arrays of numbers: {', '.join(left)}"
-        )
+    if several:
+        return {key: pick(batch, key) for key in choice.select}
+    # An array of a mask compares element by element.
+    mask = choice.mask if isinstance(choice.mask, str) else None
+    found = {k: v for k, v in batch.items() if k != mask and holds_numbers(v)}
+    if left := [key for key in batch if key not in found and key != mask]:
+        what = f"keys left out, as they hold no arrays of numbers: {', '.join(left)}"
+        notes.warnings.append(what)
     if not found:
         msg = f"none of the keys {list(batch)} holds an array of numbers; pass select="
         raise ValueError(msg)

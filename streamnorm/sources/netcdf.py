@@ -1,30 +1,29 @@
 """NetCDF files, by netCDF4."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from streamnorm.sources.items import Choice, Item
 from streamnorm.sources.needs import needed
 from streamnorm.sources.places import File
-from streamnorm.sources.variables import Blocks, Variable, variable_items
+from streamnorm.sources.variables import Variable, variable_items
 
 __all__ = ["netcdf_items"]
 
-_TURN = threading.Lock()
-"""The NetCDF library is not for several threads, not even in several files."""
-
 
 def netcdf_items(file: File, choice: Choice) -> Iterator[Item]:
-    """Yield the variables of all groups of a file."""
+    """Yield the variables of all groups of a file.
+
+    The NetCDF library is not for several threads, not even in several files, and closes a file
+    when it is collected as garbage, on any of them: so all is read and closed here.
+    """
     library = needed("netCDF4", "netcdf", file.name)
-    with _TURN:
-        # What is not a local file must be read as a whole.
-        data = None if file.local else file.place.read(file.name)
-        opened = library.Dataset(file.path if file.local else "in-memory.nc", memory=data)
+    # What is not a local file must be read as a whole.
+    data = None if file.local else file.place.read(file.name)
+    with library.Dataset(file.path if file.local else "in-memory.nc", memory=data) as opened:
         opened.set_auto_maskandscale(False)
         variables = list(_variables(opened, "", library.default_fillvals))
-    yield from variable_items(file, variables, choice)
+        yield from variable_items(file, variables, choice, eager=True)
 
 
 def _variables(group: Any, path: str, defaults: dict[str, Any]) -> Iterator[Variable]:
@@ -34,21 +33,14 @@ def _variables(group: Any, path: str, defaults: dict[str, Any]) -> Iterator[Vari
         yield Variable(
             path + name,
             tuple(variable.shape),
-            variable.dtype.kind if dtype != "O" and hasattr(variable.dtype, "kind") else "O",
+            # Of a type of variable length it is that of the elements.
+            getattr(variable.datatype, "kind", "O"),
             tuple(variable.dimensions),
             tuple(chunks) if isinstance(chunks, list) else None,
             {key: variable.getncattr(key) for key in variable.ncattrs()},
-            _reader(variable),
+            variable.__getitem__,
             # Of a single byte every value may be data.
             None if dtype[2:] == "1" else defaults.get(dtype[1:]),
         )
     for name, inner in group.groups.items():
         yield from _variables(inner, f"{path}{name}/", defaults)
-
-
-def _reader(variable: Any) -> Any:
-    def read(block: Blocks) -> Any:
-        with _TURN:
-            return variable[block]
-
-    return read

@@ -14,8 +14,9 @@ from numpy.lib import format as npy_format
 
 from streamnorm.arrays import Array
 from streamnorm.dtypes import precision_of
+from streamnorm.masks import batch_mask, whole_mask
 from streamnorm.sources.arrays import slice_count, sliced_axis, slices, with_checked_indices
-from streamnorm.sources.files import by_file
+from streamnorm.sources.files import by_file, failed
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import (
     Choice,
@@ -66,7 +67,7 @@ def _from_header(path: Path, header: _Header, choice: Choice) -> Source:
         auto_axis,
         single=axis == 0,
         drawn=None if choice.sample is None else (choice.sample, header.shape[0]),
-        mask=choice.mask,
+        mask=batch_mask(choice.mask),
         inputs=inputs,
     )
 
@@ -89,11 +90,14 @@ def _mapped(path: Path) -> Any:
 
 def _mapped_slices(path: Path, axis: int | None, choice: Choice) -> Iterator[Item]:
     mapped = _mapped(path)
-    yield from slices(mapped, mapped.shape, axis, choice)
+    yield from slices(
+        mapped, mapped.shape, axis, choice, mask=whole_mask(choice.mask, mapped.shape)
+    )
 
 
 def _file_slices(path: Path, header: _Header, choice: Choice) -> Iterator[Item]:
     length, *rest = header.shape
+    mask = whole_mask(choice.mask, header.shape)
     step = rows_per_item(header.shape, 0, choice)
     # Numbers that do not lie at multiples of their size are added up in another way.
     aligned = header.offset % header.dtype.alignment == 0
@@ -101,18 +105,24 @@ def _file_slices(path: Path, header: _Header, choice: Choice) -> Iterator[Item]:
     for start in range(0, length, step):
         shape = (min(step, length - start), *rest)
         offset = header.offset + start * prod(rest) * header.dtype.itemsize
-        read = partial(_read_rows, path, cached, header.dtype, shape, offset)
+        part = None if mask is None else mask[start : start + shape[0]]
+        read = partial(_read_rows, path, cached, header.dtype, shape, offset, part)
         yield Item(f"{path}, rows {start} to {start + shape[0]}", read)
 
 
 def _read_rows(
-    path: Path, cached: CachedFile, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+    path: Path,
+    cached: CachedFile,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    offset: int,
+    mask: Array | None,
 ) -> Reading:
     count = prod(shape)
     seen = cached.see(offset, count * dtype.itemsize)
     if seen is not None:
-        return Reading(np.frombuffer(seen, dtype, count).reshape(shape))
-    return Reading(np.fromfile(path, dtype, count, offset=offset).reshape(shape))
+        return Reading(np.frombuffer(seen, dtype, count).reshape(shape), mask)
+    return Reading(np.fromfile(path, dtype, count, offset=offset).reshape(shape), mask)
 
 
 def from_npy_files(files: Files, choice: Choice) -> Source:
@@ -131,7 +141,7 @@ def from_npy_files(files: Files, choice: Choice) -> Source:
             if not choice.skips:
                 raise
             damaged.append(path)
-            broken = [Item(path, partial(_raise, error))]
+            broken = [Item(path, partial(failed, error))]
             sources.append(Source(path, "NumPy file", broken, 1, auto_axis))
         else:
             sources.append(_from_header(Path(path), header, choice))
@@ -147,13 +157,9 @@ def from_npy_files(files: Files, choice: Choice) -> Source:
         auto_axis,
         ignored=files.ignored,
         single=all(source.single or source.name in damaged for source in sources),
-        mask=choice.mask,
+        mask=batch_mask(choice.mask),
         inputs=inputs,
     )
-
-
-def _raise(error: Exception) -> Reading:
-    raise error
 
 
 def from_npz_files(files: Files, choice: Choice) -> Source:
@@ -177,7 +183,9 @@ def from_npz_files(files: Files, choice: Choice) -> Source:
     items = _member_slices(path, select, choice)
     inputs = partial(inputs_of, files.names, files.place)
     name = f"{path.name}:{select}"
-    return Source(name, "NumPy archive", items, None, auto_axis, mask=choice.mask, inputs=inputs)
+    return Source(
+        name, "NumPy archive", items, None, auto_axis, mask=batch_mask(choice.mask), inputs=inputs
+    )
 
 
 def _member_slices(file: File, member: str, choice: Choice) -> Iterator[Item]:
@@ -191,7 +199,7 @@ def _member_slices(file: File, member: str, choice: Choice) -> Iterator[Item]:
 
 
 def _npy_streams(files: Files, choice: Choice) -> Source:
-    return by_file(_npy_items, "NumPy files", auto_axis)(files, choice)
+    return by_file(_npy_items, "NumPy files", auto_axis, slices_masks=True)(files, choice)
 
 
 def _npy_items(file: File, choice: Choice) -> Iterator[Item]:
@@ -206,11 +214,11 @@ def _stream_slices(stream: Any, name: str, choice: Choice) -> Iterator[Item]:
     if dtype.hasobject:
         msg = f"{name} holds Python objects, not numbers"
         raise TypeError(msg)
-    axis = sliced_axis(shape, choice)
+    axis, mask = sliced_axis(shape, choice), whole_mask(choice.mask, shape)
     if fortran or axis != 0:
         with _damage_named(name):
             whole = _read_block(stream, dtype, shape[::-1] if fortran else shape)
-        yield from slices(whole.T if fortran else whole, shape, axis, choice)
+        yield from slices(whole.T if fortran else whole, shape, axis, choice, mask=mask)
         return
     step = rows_per_item(shape, 0, choice)
     for start in range(0, shape[0], step):
@@ -219,7 +227,7 @@ def _stream_slices(stream: Any, name: str, choice: Choice) -> Iterator[Item]:
             block = _read_block(stream, dtype, rows)
         yield Item(
             f"{name}, rows {start} to {start + rows[0]}",
-            partial(Reading, block),
+            partial(Reading, block, None if mask is None else mask[start : start + rows[0]]),
             (start + rows[0]) / shape[0],
         )
 

@@ -49,12 +49,8 @@ _CHANGE = {
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its suffix; hidden ones are the system's, not the user's.
-
-    In a folder: ``._photo.jpg``, ``.ipynb_checkpoints/photo.jpg``.
-    """
-    hidden = name.startswith(".") or f"{os.sep}." in name or "__MACOSX" in name
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not hidden
+    """Whether a file is an image by its suffix."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def check_mode(mode: str | None) -> None:

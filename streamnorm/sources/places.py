@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from streamnorm.sources.needs import needed
 
-__all__ = ["HERE", "File", "Files", "Notes", "Place", "is_url", "place_of"]
+__all__ = ["HERE", "File", "Files", "Notes", "Place", "is_hidden", "is_url", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,13 @@ class Notes:
         To be given at the end.
     ignored : int
         Pieces inside of files that are no data: members, coordinates.
+    common : dict
+        What the first file has, and all must have.
     """
 
     warnings: list[str] = field(default_factory=list)
     ignored: int = 0
+    common: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,19 @@ class File:
     def open(self) -> BinaryIO:
         """Open it to read its bytes; whoever opens closes."""
         return self.place.open(self.name)
+
+    def agrees(self, what: str, value: Any) -> None:
+        """Say something that must be the same in all files of a source.
+
+        Raises
+        ------
+        ValueError
+            If it was something else in the first file.
+        """
+        first = self.notes.common.setdefault(what, value)
+        if value != first:
+            msg = f"its {what} are {value}, those of the first file {first}; measure them apart"
+            raise ValueError(msg)
 
     def holds(self, arrays: Sequence[str]) -> None:
         """Say which named arrays are read from it: from all files of a source the same.
@@ -175,6 +191,15 @@ class Files:
     names: list[str]
     shown: str
     ignored: int = 0
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file below a folder is the system's, not the user's, by a part of its path.
+
+    ``._photo.jpg``, ``.ipynb_checkpoints/photo.jpg``, ``__MACOSX/photo.jpg``.
+    """
+    parts = name.replace(os.sep, "/").split("/")
+    return any(part == "__MACOSX" or part.startswith(".") for part in parts)
 
 
 def is_url(path: str) -> bool:

@@ -23,6 +23,7 @@ class _Raster(NamedTuple):
     opened: Any
     held: Any
     bands: list[int]
+    names: tuple[str, ...] | None
     turn: threading.Lock
 
 
@@ -39,8 +40,8 @@ def raster_items(file: File, choice: Choice) -> Iterator[Item]:
         for band, meaning in zip(opened.indexes, opened.colorinterp, strict=True)
         if meaning != alpha
     ]
-    _note_packing(file, opened)
-    raster = _Raster(opened, held, bands, threading.Lock())
+    _note_meaning(file, opened, rasterio.enums.ColorInterp.palette)
+    raster = _Raster(opened, held, bands, _names(opened, bands), threading.Lock())
     done, total = 0, opened.width * opened.height
     for rows, columns in _windows(opened, len(bands), choice):
         done += (rows[1] - rows[0]) * (columns[1] - columns[0])
@@ -48,14 +49,26 @@ def raster_items(file: File, choice: Choice) -> Iterator[Item]:
         yield Item(f"{file.name}, rows {rows[0]} to {rows[1]}", read, done / total)
 
 
-def _note_packing(file: File, opened: Any) -> None:
-    packed = set(opened.scales) != {1.0} or set(opened.offsets) != {0.0}
-    note = (
-        f"{file.name} has scales {opened.scales} and offsets {opened.offsets}: measured are the "
-        f"stored values, as rasterio reads them; scale them with .affine(…)"
-    )
-    if packed and not any("as rasterio reads them" in other for other in file.notes.warnings):
-        file.notes.warnings.append(note)
+def _names(opened: Any, bands: list[int]) -> tuple[str, ...] | None:
+    """Return the descriptions of bands, if each has one of its own."""
+    names = tuple(opened.descriptions[band - 1] or "" for band in bands)
+    return names if all(names) and len(set(names)) == len(names) else None
+
+
+def _note_meaning(file: File, opened: Any, palette: Any) -> None:
+    """Warn once where the stored values are not what they mean; refuse two meanings together."""
+    packing = (opened.scales, opened.offsets)
+    file.agrees("scales and offsets of bands", packing)
+    found = []
+    if set(opened.scales) != {1.0} or set(opened.offsets) != {0.0}:
+        found.append(f"has scales {opened.scales} and offsets {opened.offsets}")
+    if palette in opened.colorinterp:
+        found.append("has a palette")
+    if found and not file.notes.warnings:
+        file.notes.warnings.append(
+            f"{file.name} {' and '.join(found)}: measured are the stored values, as rasterio reads "
+            f"them"
+        )
 
 
 def _windows(
@@ -78,10 +91,9 @@ def _windows(
 def _read(raster: _Raster, window: Any, choice: Choice) -> Reading:
     with raster.turn:
         found = raster.opened.read(raster.bands, window=window, masked=choice.declared)
-    names = tuple(raster.opened.descriptions[band - 1] or "" for band in raster.bands)
     mask = ~np.ma.getmaskarray(found) if choice.declared else None
     return Reading(
         np.ma.getdata(found),
         None if mask is None or mask.all() else mask,
-        names=names if all(names) and len(set(names)) == len(names) else None,
+        names=raster.names,
     )

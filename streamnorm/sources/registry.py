@@ -13,7 +13,7 @@ from streamnorm.sources.formats import FORMATS, GEOTIFF, IMAGES, ZARR, Format, f
 from streamnorm.sources.frames import from_frame, is_frame
 from streamnorm.sources.items import Choice, Source
 from streamnorm.sources.iterables import from_iterable, from_loader, is_loader
-from streamnorm.sources.places import Files, Place, is_url, place_of
+from streamnorm.sources.places import Files, Place, is_hidden, is_url, place_of
 from streamnorm.sources.xarrays import from_xarray, is_xarray
 from streamnorm.sources.zarrs import is_zarr
 
@@ -113,8 +113,7 @@ def _open_folder(place: Place, path: str, choice: Choice) -> Source:
 
 def _visible(name: str) -> Format | None:
     """Return the format of a file below a folder; hidden ones are the system's."""
-    hidden = name.startswith(".") or f"{os.sep}." in name or "__MACOSX" in name
-    return None if hidden else format_of(name)
+    return None if is_hidden(name) else format_of(name)
 
 
 def _open_files(files: Files, choice: Choice) -> Source:
@@ -162,7 +161,6 @@ def _format(files: Files) -> Format:
     if others:
         msg = f"{others[0]}: expected files of one kind, as {files.names[0]} is {first.name}"
         raise ValueError(msg)
-    tiffs = (name for name in files.names if tiff.is_tiff(name))
-    if first is IMAGES and any(tiff.is_map(files.place, name) for name in tiffs):
-        return GEOTIFF
-    return first
+    # One that is a map among pictures is refused when it is read; to look into all takes long.
+    maps = first is IMAGES and all(map(tiff.is_tiff, files.names))
+    return GEOTIFF if maps and tiff.is_map(files.place, files.names[0]) else first

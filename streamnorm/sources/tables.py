@@ -37,18 +37,18 @@ def parquet_items(file: File, choice: Choice) -> Iterator[Item]:
     parquet = _parquet(file)
     columns = _chosen(file, parquet.schema_arrow, choice)
     metadata = parquet.metadata
-    done = 0
+    done, total = 0, max(metadata.num_rows, 1)
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
         if _bytes_of(metadata.row_group(group), columns) <= _GROUP_BYTES:
             done += rows
             read = partial(_read_group, file, metadata, group, columns, choice)
-            yield Item(_rows(file, done - rows, done), read, done / metadata.num_rows)
+            yield Item(_rows(file, done - rows, done), read, done / total)
             continue
         for batch in parquet.iter_batches(_BATCH_ROWS, [group], columns):
             done += len(batch)
             read = partial(readings, batch, columns, choice)
-            yield Item(_rows(file, done - len(batch), done), read, done / metadata.num_rows)
+            yield Item(_rows(file, done - len(batch), done), read, done / total)
 
 
 def _parquet(file: File, metadata: Any = None) -> Any:
@@ -175,6 +175,10 @@ def readings(table: Any, columns: Sequence[str], choice: Choice) -> list[Named]:
         Naming the column whose lists are ragged, or that holds no numbers.
     """
     found: list[Named] = []
+    if choice.by_sample and len(table) > choice.by_sample:
+        for start in range(0, len(table), choice.by_sample):
+            found += readings(table.slice(start, choice.by_sample), columns, choice)
+        return found
     for name in columns:
         column, key = table.column(name), key_of(name, choice)
         if is_unknown(column):
@@ -190,4 +194,5 @@ def readings(table: Any, columns: Sequence[str], choice: Choice) -> list[Named]:
 
 def key_of(name: str, choice: Choice) -> str | None:
     """Return under which name an array is measured: if it alone was asked for, none."""
-    return ONLY if isinstance(choice.select, str) else name
+    # Columns of pandas may be numbers.
+    return ONLY if isinstance(choice.select, str) else str(name)

@@ -1,19 +1,21 @@
 """Images in tar shards, as WebDataset lays them out; read as a stream, never unpacked."""
 
+import gzip
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from streamnorm.sources.files import in_file_order
-from streamnorm.sources.images import colour_rule, wanted
+from streamnorm.sources.files import in_file_order, wanted
+from streamnorm.sources.images import colour_rule
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import Choice, Item, Source
 from streamnorm.sources.pictures import check_mode, decoder, is_image, read_picture
-from streamnorm.sources.places import File, Files, Notes
+from streamnorm.sources.places import File, Files, Notes, is_hidden
 
 __all__ = ["from_tars"]
 
@@ -40,6 +42,7 @@ def from_tars(files: Files, choice: Choice) -> Source:
         files.ignored,
         one_kind=True,
         group=16,
+        pictures=True,
         single=True,
         size=size,
         mask=choice.mask,
@@ -70,30 +73,52 @@ def _headers(files: Files, choice: Choice) -> Iterator[BytesIO]:
 
 def _pictures(file: File, choice: Choice) -> Iterator[tuple[str, bytes | None, float]]:
     """Yield name, bytes and place of every member; no bytes where it is no picture."""
-    with _damage_named(), file.open() as stream, tarfile.open(fileobj=stream, mode="r|*") as shard:
-        size = max(file.place.size(file.name), 1)
-        for member in shard:
+    size = max(file.place.size(file.name), 1)
+    with _damage_named(), file.open() as stored, _inflated(stored) as stream:
+        shard = tarfile.TarFile(fileobj=stream)
+        links = 0
+        while (member := shard.next()) is not None:
+            # They would all be kept.
+            shard.members.clear()  # type: ignore[attr-defined]
             _refuse_escape(member.name)
+            name = member.name.removeprefix("./")
+            links += member.islnk() and is_image(name)
             if member.isdir():
                 continue
-            if not (member.isfile() and is_image(member.name) and wanted(member.name, choice)):
-                yield member.name, None, 0.0
+            seen = member.isfile() and is_image(name) and not is_hidden(name)
+            if not (seen and wanted(name, choice)):
+                yield name, None, 0.0
                 continue
             if member.size > _MOST_BYTES:
-                msg = f"its member {member.name} claims {member.size:,} bytes, which is no picture"
+                msg = f"its member {name} claims {member.size:,} bytes, which is no picture"
                 raise ValueError(msg)
             data: Any = shard.extractfile(member)
-            yield member.name, data.read(), min(1.0, stream.tell() / size)
-        _refuse_cut(stream, size)
+            yield name, data.read(), min(1.0, stored.tell() / size)
+        _refuse_rest(stream, shard.offset)
+        if links:
+            what = f"{file.name}: {links} links among its members are not followed"
+            file.notes.warnings.append(what)
 
 
-def _refuse_cut(stream: BinaryIO, size: int) -> None:
-    """Refuse a file that ends after some member: tarfile takes what is there."""
-    stream.seek(0)
-    if stream.read(2) == b"\x1f\x8b":
-        return
-    stream.seek(max(0, size - _BLOCK))
-    if any(stream.read(_BLOCK)):
+def _inflated(stored: BinaryIO) -> Any:
+    compressed = stored.read(2) == b"\x1f\x8b"
+    stored.seek(0)
+    return gzip.open(stored) if compressed else nullcontext(stored)
+
+
+def _refuse_rest(stream: BinaryIO, offset: int) -> None:
+    """Refuse anything but zeros behind the last member: tarfile takes a damaged header for the end.
+
+    To read all of it also checks what gzip says of the whole.
+    """
+    stream.seek(offset)
+    found = 0
+    while piece := stream.read(1 << 20):
+        found += len(piece)
+        if any(piece):
+            msg = f"its headers are damaged from byte {offset:,} on, or another archive follows"
+            raise ValueError(msg)
+    if found < _BLOCK:
         msg = "it does not end as a tar file does: was it cut off?"
         raise ValueError(msg)
 
@@ -109,6 +134,6 @@ def _refuse_escape(name: str) -> None:
 def _damage_named() -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         msg = f"it is damaged, or no tar file: {error}"
         raise ValueError(msg) from error

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from streamnorm.layout import kept_axes
+from streamnorm.masks import both, whole_mask
 from streamnorm.sources.conventions import Convention, is_aside
+from streamnorm.sources.files import read_now
 from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Named
 from streamnorm.sources.places import File, Notes
 from streamnorm.sources.tables import chosen_names, key_of
@@ -50,11 +52,24 @@ class Variable:
     default: Any = None
 
 
-def variable_items(file: File, variables: Sequence[Variable], choice: Choice) -> Iterator[Item]:
-    """Yield variables one after the other, block by block."""
+def variable_items(
+    file: File, variables: Sequence[Variable], choice: Choice, *, eager: bool = False
+) -> Iterator[Item]:
+    """Yield variables one after the other, block by block.
+
+    Parameters
+    ----------
+    file : File
+    variables : sequence of Variable
+    choice : Choice
+    eager : bool
+        Whether blocks are read here, by one thread: for libraries that are not for several, and
+        files that are closed when this ends.
+    """
     asides = _asides(variables) if choice.select is None else set()
     there = [variable.name for variable in variables if variable.name not in asides]
     numeric = [v.name for v in variables if v.kind in "biuf" and v.name not in asides]
+    _note_empty(file, [v for v in variables if v.name in numeric])
     file.notes.ignored += len(asides)
     notes = Notes() if file.arrays else file.notes
     chosen = chosen_names(choice, there, numeric, file.name, notes)
@@ -67,16 +82,24 @@ def variable_items(file: File, variables: Sequence[Variable], choice: Choice) ->
         convention = Convention.of(variable.attributes, variable.default)
         for block in _blocks(variable, choice):
             done += math.prod(part.stop - part.start for part in block)
-            read = partial(_read, variable, convention, block, choice)
+            later = partial(_read, variable, convention, block, choice)
+            read: Callable[[], Any] = read_now(later) if eager else later
             yield Item(f"{file.name}:{name}{_where(block)}", read, done / total)
+
+
+def _note_empty(file: File, variables: Sequence[Variable]) -> None:
+    empty = [variable.name for variable in variables if math.prod(variable.shape) == 0]
+    if empty and not file.arrays:
+        file.notes.warnings.append(f"{file.name}: arrays without values: {', '.join(empty)}")
 
 
 def _asides(variables: Sequence[Variable]) -> set[str]:
     """Return the names of variables that only describe others, group by group."""
-    groups = itertools.groupby(variables, lambda variable: variable.name.rpartition("/")[0])
+    groups: dict[str, list[Variable]] = {}
+    for variable in variables:
+        groups.setdefault(variable.name.rpartition("/")[0], []).append(variable)
     found = set()
-    for group, members in groups:
-        there = list(members)
+    for group, there in groups.items():
         attributes = [variable.attributes for variable in there]
         for variable in there:
             inside = variable.name.removeprefix(f"{group}/")
@@ -86,19 +109,22 @@ def _asides(variables: Sequence[Variable]) -> set[str]:
 
 
 def _read(variable: Variable, convention: Convention, block: Blocks, choice: Choice) -> list[Named]:
-    stored = variable.read(block)
-    return [(key_of(variable.name, choice), convention.reading(stored, declared=choice.declared))]
+    reading = convention.reading(variable.read(block), declared=choice.declared)
+    given = whole_mask(choice.mask, variable.shape)
+    if given is not None:
+        reading = reading._replace(mask=both(reading.mask, given[block]))
+    return [(key_of(variable.name, choice), reading)]
 
 
 def _blocks(variable: Variable, choice: Choice) -> Iterator[Blocks]:
     """Cut a variable along its chunks into blocks of about so many values, in C order."""
     shape = variable.shape
     kept = kept_axes(len(shape), choice.axis(key_of(variable.name, choice), lambda: None))
+    # What xarray has sliced still tells the chunks of the whole.
+    stored = variable.chunks if len(variable.chunks or ()) == len(shape) else None
     block = [
         length if axis in kept else min(chunk, length)
-        for axis, (length, chunk) in enumerate(
-            zip(shape, variable.chunks or (1,) * len(shape), strict=True)
-        )
+        for axis, (length, chunk) in enumerate(zip(shape, stored or (1,) * len(shape), strict=True))
     ]
     if choice.by_sample and 0 not in kept:
         block[1:] = shape[1:]

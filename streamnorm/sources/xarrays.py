@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from streamnorm.arrays import type_name
+from streamnorm.masks import batch_mask
 from streamnorm.sources.files import one_channel
 from streamnorm.sources.items import ONLY, Choice, Source, auto_axis
 from streamnorm.sources.places import HERE, File, Notes
@@ -39,7 +40,7 @@ def from_xarray(source: Any, choice: Choice) -> Source:
         items,
         None,
         one_channel if several else auto_axis,
-        mask=choice.mask,
+        mask=batch_mask(choice.mask),
         once=once,
         notes=notes,
     )
@@ -55,6 +56,6 @@ def _variable(name: str, array: Any) -> Variable:
         ("",) * array.ndim,
         encoding.get("chunksizes"),
         # What the file declares missing was made NaN by xarray: it is never data.
-        {"_FillValue": float("nan")} if decoded else {},
+        dict(array.attrs) | ({"_FillValue": float("nan")} if decoded else {}),
         lambda block: array.variable[block].to_numpy(),
     )

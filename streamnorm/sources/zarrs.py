@@ -3,6 +3,7 @@
 import struct
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from streamnorm.sources.items import Choice, Item
@@ -47,6 +48,15 @@ def _variables(node: Any, path: str = "") -> Iterator[Variable]:
     )
 
 
+def _decoded(fill: str) -> float | str:
+    with suppress(ValueError):
+        return float(fill)
+    with suppress(ValueError, struct.error):
+        value: float = struct.unpack("<d", b64decode(fill, validate=True))[0]
+        return value
+    return fill
+
+
 def _with_fill(attributes: dict[str, Any], node: Any) -> dict[str, Any]:
     """Return the attributes, with what xarray has put elsewhere: the value of what is missing.
 
@@ -55,7 +65,7 @@ def _with_fill(attributes: dict[str, Any], node: Any) -> dict[str, Any]:
     """
     fill = attributes.get("_FillValue")
     if isinstance(fill, str):
-        return attributes | {"_FillValue": struct.unpack("<d", b64decode(fill))[0]}
+        return attributes | {"_FillValue": _decoded(fill)}
     by_xarray = "_ARRAY_DIMENSIONS" in attributes and node.metadata.zarr_format == 2
     if fill is None and by_xarray and node.fill_value is not None:
         return attributes | {"_FillValue": node.fill_value}
