@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from streamnorm import threads
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import measure
 from streamnorm.moments import Moments
@@ -27,7 +28,7 @@ __all__ = ["StandardScaler"]
 
 _BLOCK = 1 << 18
 """Values that are mapped at once."""
-_TOGETHER = 1 << 10
+_TOGETHER = 1 << 14
 
 
 class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -249,16 +250,22 @@ def _in_blocks(formula: Any, array: Any, given: Sequence[Any]) -> Any:
     together = max(1, _TOGETHER // columns) if array.flags.c_contiguous else 1
     cut = rows - rows % together
     result = np.empty(array.shape, array.dtype)
+    blocks: list[tuple[Any, Any, list[Any]]] = []
     for start, stop, k in ((0, cut, together), (cut, rows, 1)):
         x, y = (part[start:stop].reshape(-1, k * columns) for part in (array, result))
         tiled = [np.tile(constant, k) for constant in given]
         step = max(1, _BLOCK // (k * columns))
-        for at in range(0, len(x), step):
-            block = x[at : at + step]
+        blocks += [(x[at : at + step], y[at : at + step], tiled) for at in range(0, len(x), step)]
+    left = iter(blocks)
+
+    def work() -> None:
+        for block, out, constants_of_it in left:
             with np.errstate(all="ignore"):
                 if not np.isfinite(block.sum()):
                     assert_all_finite(block, allow_nan=True, input_name="X")
-            formula(block, *tiled, out=y[at : at + step])
+                formula(block, *constants_of_it, out=out)
+
+    threads.spread(work, min(threads.resolve(None), len(blocks)) if len(blocks) > 1 else 1)
     return result
 
 

@@ -393,7 +393,7 @@ def test_a_sample_is_marked_and_always_the_same(pictures, tmp_path):
 
 @pytest.mark.parametrize("each", [False, True])
 def test_standard_errors_are_those_of_repeated_sampling(each):
-    """As far as 400 draws can tell; pixels taken for independent would be 8 times too sure."""
+    """As far as 400 draws can tell; pixels taken for independent would be ten times too sure."""
     rng = np.random.default_rng(5)
     sizes = rng.integers(20, 200, 300)
     images = [rng.normal(rng.normal(0, 3), rng.uniform(1, 2), (n, 1)) for n in sizes]
