@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamnorm import partial
 from streamnorm.fields import (
-    Bools,
-    Counts,
     Floats,
     canonical,
     check,
@@ -20,12 +18,12 @@ from streamnorm.fields import (
 )
 from streamnorm.meta import NO_META, Meta
 from streamnorm.partial import PARTIAL, Partial
-from streamnorm.value import Value
+from streamnorm.rounded import Rounded
 
 __all__ = ["Moments"]
 
 
-class Moments(Value):
+class Moments(Rounded):
     """Per channel: how many values, their mean, spread and extremes.
 
     An immutable value. ``a + b`` merges two of them into the moments of both data sets together
@@ -72,8 +70,7 @@ class Moments(Value):
     [4.0, 1300.0]
     """
 
-    __slots__ = ("_partial",)
-    _partial: Partial
+    __slots__ = ()
 
     def __init__(
         self,
@@ -95,7 +92,7 @@ class Moments(Value):
         if omitted is not None:
             rows["omitted"] = sized("omitted", integers("omitted", omitted), counts.size)
         check(rows)
-        object.__setattr__(self, "_partial", canonical(rows))
+        object.__setattr__(self, "_rows", canonical(rows))
         object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
 
     @classmethod
@@ -103,7 +100,7 @@ class Moments(Value):
         """Wrap what a kernel or a merge made, unchecked; `rows` must not be changed afterwards."""
         self = object.__new__(cls)
         rows.flags.writeable = False
-        object.__setattr__(self, "_partial", rows)
+        object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_meta", meta)
         return self
 
@@ -177,58 +174,11 @@ class Moments(Value):
             m2 = np.where(counts <= 1, 0.0, stds * stds * (counts - ddof))
         return cls(counts, means, m2, minimum, maximum)
 
-    @property
-    def channels(self) -> int:
-        return self._partial.size
-
-    @property
-    def rows(self) -> Partial:
-        return self._partial
-
-    @property
-    def count(self) -> Counts:
-        return self._field("count")
-
-    @property
-    def mean(self) -> Floats:
-        return self._field("mean")
-
-    @property
-    def m2(self) -> Floats:
-        return self._field("m2")
-
-    @property
-    def minimum(self) -> Floats:
-        return self._field("minimum")
-
-    @property
-    def maximum(self) -> Floats:
-        return self._field("maximum")
-
-    @property
-    def omitted(self) -> Counts:
-        return self._field("omitted")
-
-    @property
-    def extremes_known(self) -> Bools:
-        rows = self._partial
-        known = ~(np.isnan(rows["minimum"]) | np.isnan(rows["maximum"]))
-        known |= (rows["count"] == 0) | np.isnan(rows["mean"])
-        return np.asarray(known)
-
-    @property
-    def constant(self) -> Bools:
-        # Extremes count too: the squares of tiny deviations can underflow to 0, never the reverse.
-        return np.asarray((self.m2 == 0) | (self.minimum == self.maximum))
-
     def variance(self, ddof: float = 0) -> Floats:
-        rows = self._partial
+        rows = self._rows
         with np.errstate(all="ignore"):
             variance = rows["m2"] / (rows["count"] - ddof)
         return np.where(rows["count"] > ddof, variance, np.nan)
-
-    def std(self, ddof: float = 0) -> Floats:
-        return np.sqrt(self.variance(ddof))
 
     def affine(self, scale: ArrayLike, shift: ArrayLike = 0.0) -> "Moments":
         """Return the moments of ``scale * x + shift`` without reading the data again.
@@ -260,7 +210,7 @@ class Moments(Value):
                 f"{shift!r}"
             )
             raise ValueError(msg)
-        rows = self._partial.copy()
+        rows = self._rows.copy()
         with np.errstate(all="ignore"):
             ends = [a * rows["minimum"] + b, a * rows["maximum"] + b]
             rows["minimum"] = np.where(a < 0, ends[1], ends[0])
@@ -270,7 +220,7 @@ class Moments(Value):
             rows["mean"] = np.where(np.isnan(rows["mean"]), np.nan, mean)
             rows["m2"] = rows["m2"] * a * a
         for name in ("mean", "minimum", "maximum"):
-            if (np.isfinite(self._partial[name]) & ~np.isfinite(rows[name])).any():
+            if (np.isfinite(self._rows[name]) & ~np.isfinite(rows[name])).any():
                 msg = f"scale {scale!r} and shift {shift!r} take the {name} beyond float64"
                 raise OverflowError(msg)
         return Moments.of_partial(canonical(rows), self._meta.times(a.tolist()))
@@ -283,7 +233,7 @@ class Moments(Value):
         raise TypeError(msg)
 
     def _with(self, meta: Meta) -> Self:
-        return self.of_partial(self._partial, meta)
+        return self.of_partial(self._rows, meta)
 
     @classmethod
     def _of_rows(cls, rows: NDArray[Any], meta: Meta) -> Self:
@@ -292,32 +242,15 @@ class Moments(Value):
     @classmethod
     def _merged(cls, parts: Sequence["Moments"], meta: Meta) -> Self:
         # Bytes: np.stack compares the fields of structured arrays one by one, 5 µs a part.
-        states: Any = (np.ascontiguousarray(part._partial) for part in parts)  # noqa: SLF001
+        states: Any = (np.ascontiguousarray(part._rows) for part in parts)  # noqa: SLF001
         rows = np.frombuffer(b"".join(states), PARTIAL).reshape(len(parts), -1)
         # Parts without values must not shift the tree: they would change the last digits.
         some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
         rows = rows[some] if some.any() and not some.all() else rows
         return cls.of_partial(partial.merge_tree(rows).copy(), meta)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Moments):
-            return NotImplemented
-        mine, theirs = self._partial, other._partial
-        return mine.shape == theirs.shape and all(
-            np.array_equal(mine[name], theirs[name], equal_nan=name not in ("count", "omitted"))
-            for name in PARTIAL.names or ()
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._partial.tobytes(), self._meta)
-
-    def _field(self, name: str) -> NDArray[Any]:
-        values = np.ascontiguousarray(self._partial[name])
-        values.flags.writeable = False
-        return values
+        return _restore, (self._rows.tobytes(), self._meta)
 
 
 def _restore(data: bytes, meta: Meta) -> Moments:

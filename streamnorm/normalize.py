@@ -237,15 +237,17 @@ class Normalize:
 
         Examples
         --------
-        >>> import torch, streamnorm as sn
-        >>> sn.Normalize.from_batch_norm(torch.nn.BatchNorm2d(2, eps=0.0)).std.tolist()
-        [1.0, 1.0]
+        >>> from types import SimpleNamespace
+        >>> import streamnorm as sn
+        >>> layer = SimpleNamespace(running_mean=[0.5], running_var=[4.0], eps=0.0)
+        >>> sn.Normalize.from_batch_norm(layer).std.tolist()
+        [2.0]
         """
         if getattr(layer, "running_mean", None) is None or layer.running_var is None:
             msg = f"expected a BatchNorm layer with running statistics, got a {type_name(layer)}"
             raise TypeError(msg)
         mean, variance = (
-            np.asarray(buffer.detach().cpu(), np.float64)
+            np.asarray(buffer.detach().cpu() if hasattr(buffer, "detach") else buffer, np.float64)
             for buffer in (layer.running_mean, layer.running_var)
         )
         return cls(mean, np.sqrt(variance + layer.eps), channel_axis)

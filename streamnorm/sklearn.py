@@ -67,7 +67,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
     >>> from streamnorm.sklearn import StandardScaler
     >>> first, second = np.array([[0.0, 10.0], [2.0, 30.0]]), np.array([[4.0, 80.0]])
     >>> scaler = StandardScaler().fit(first) + StandardScaler().fit(second)
-    >>> scaler.mean_.tolist(), scaler.n_samples_seen_
+    >>> scaler.mean_.tolist(), int(scaler.n_samples_seen_)
     ([2.0, 40.0], 3)
     >>> scaler.transform([[2.0, 40.0]]).tolist()
     [[0.0, 0.0]]

@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamnorm import weights
-from streamnorm.fields import Bools, Counts, Floats, checked_meta, floats, integers, sized
+from streamnorm.fields import Floats, checked_meta, floats, integers, sized
 from streamnorm.meta import NO_META, Meta
 from streamnorm.moments import Moments
-from streamnorm.value import Value
+from streamnorm.rounded import Rounded
 from streamnorm.weights import WEIGHTED, Weighted
 
 __all__ = ["WeightedMoments"]
 
 
-class WeightedMoments(Value):
+class WeightedMoments(Rounded):
     """Per channel: the weight of all values, their weighted mean, spread and extremes.
 
     Two kinds of weights are told apart, as in `numpy.cov`: ``fweights`` say how often a value was
@@ -63,8 +63,7 @@ class WeightedMoments(Value):
     WeightedMoments(C=1, n=4, mean=[291], std=[14.18])
     """
 
-    __slots__ = ("_rows",)
-    _rows: Weighted
+    __slots__ = ()
 
     def __init__(
         self,
@@ -142,18 +141,6 @@ class WeightedMoments(Value):
         return cls.of_rows(weights.of_partial(moments.rows, weight), moments.meta)
 
     @property
-    def channels(self) -> int:
-        return self._rows.size
-
-    @property
-    def rows(self) -> Weighted:
-        return self._rows
-
-    @property
-    def count(self) -> Counts:
-        return self._field("count")
-
-    @property
     def weight(self) -> Floats:
         """The weight of all values per channel, float64, shape (C,)."""
         return self._field("weight")
@@ -162,37 +149,6 @@ class WeightedMoments(Value):
     def weight_squared(self) -> Floats:
         """The sum of ``f * a**2`` per channel, float64, shape (C,)."""
         return self._field("weight_squared")
-
-    @property
-    def mean(self) -> Floats:
-        return self._field("mean")
-
-    @property
-    def m2(self) -> Floats:
-        return self._field("m2")
-
-    @property
-    def minimum(self) -> Floats:
-        return self._field("minimum")
-
-    @property
-    def maximum(self) -> Floats:
-        return self._field("maximum")
-
-    @property
-    def omitted(self) -> Counts:
-        return self._field("omitted")
-
-    @property
-    def extremes_known(self) -> Bools:
-        rows = self._rows
-        known = ~(np.isnan(rows["minimum"]) | np.isnan(rows["maximum"]))
-        known |= (rows["count"] == 0) | np.isnan(rows["mean"])
-        return np.asarray(known)
-
-    @property
-    def constant(self) -> Bools:
-        return np.asarray((self.m2 == 0) | (self.minimum == self.maximum))
 
     def variance(self, ddof: float = 0) -> Floats:
         """Return the weighted variance per channel, float64, shape (C,).
@@ -214,9 +170,6 @@ class WeightedMoments(Value):
         with np.errstate(all="ignore"):
             divisor = rows["weight"] - ddof * (rows["weight_squared"] / rows["weight"])
             return np.where(divisor > 0, rows["m2"] / divisor, np.nan)
-
-    def std(self, ddof: float = 0) -> Floats:
-        return np.sqrt(self.variance(ddof))
 
     def affine(self, scale: ArrayLike, shift: ArrayLike = 0.0) -> "WeightedMoments":
         """Return the moments of ``scale * x + shift``; see `Moments.affine`."""
@@ -242,25 +195,8 @@ class WeightedMoments(Value):
         rows = rows[some] if some.any() and not some.all() else rows
         return cls.of_rows(weights.merge_tree(rows).copy(), meta)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, WeightedMoments):
-            return NotImplemented
-        mine, theirs = self._rows, other._rows
-        return mine.shape == theirs.shape and all(
-            np.array_equal(mine[name], theirs[name], equal_nan=name not in ("count", "omitted"))
-            for name in WEIGHTED.names or ()
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._rows.tobytes(), self._meta)
-
-    def _field(self, name: str) -> NDArray[Any]:
-        values = np.ascontiguousarray(self._rows[name])
-        values.flags.writeable = False
-        return values
 
 
 def _restore(data: bytes, meta: Meta) -> WeightedMoments:

@@ -17,6 +17,7 @@ ROOMS = (
     ("value", "origin"),
     ("limbs",),
     ("readers",),
+    ("rounded",),
     ("moments", "sums", "running"),
     ("exact",),
     ("weights",),

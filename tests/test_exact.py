@@ -533,7 +533,7 @@ def test_a_file_of_another_kind_is_refused(kind, tmp_path):
     sn.save(measure([[1.0]]), tmp_path / "x.json")
     document = json.loads((tmp_path / "x.json").read_text()) | {"kind": kind}
     (tmp_path / "x.json").write_text(json.dumps(document))
-    with pytest.raises(sn.StateFileError, match="expected 'moments' or 'exact moments'"):
+    with pytest.raises(sn.StateFileError, match=r"expected 'moments' or .*'exact moments'"):
         sn.load(tmp_path / "x.json")
 
 

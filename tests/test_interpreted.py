@@ -29,8 +29,9 @@ def test_policies_and_masks(policy, shape):
     halves = [sn.measure(x[:1], nan_policy=policy), sn.measure(x[1:], nan_policy=policy)]
     agree(whole, sn.merge(halves), largest=9)
     given = {"nan_policy": policy, "mask": mask}
-    by_kernel, by_reference = (kit.measure(np.abs(x), **given) for kit in KITS)
-    agree(by_kernel, by_reference, largest=9)
+    by_kernel, *others = (kit.measure(np.abs(x), **given) for kit in KITS)
+    for other in others:
+        agree(by_kernel, other, largest=9)
 
 
 def test_a_stream_is_the_merge_of_its_batches():

@@ -249,4 +249,4 @@ def test_names_and_shapes_become_tuples_and_words_are_refused(tmp_path):
         with pytest.raises(ValueError, match="sequence of strings"):
             m.with_meta(names=names)
     with pytest.raises(AttributeError):
-        del m._partial
+        del m._rows
