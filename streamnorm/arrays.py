@@ -165,7 +165,8 @@ def pick(batch: Any, select: Any) -> Any:
         return select(batch)
     if isinstance(batch, Mapping):
         if select is None or select not in batch:
-            msg = f"the batches are dicts with keys {list(batch)}; pass select= one of them"
+            none = "" if select is None else f", there is no {select!r}"
+            msg = f"the batches are dicts with keys {list(batch)}{none}; pass select= one of them"
             raise ValueError(msg)
         return batch[select]
     if isinstance(batch, tuple | list) and batch and hasattr(batch[0], "shape"):

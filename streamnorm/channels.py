@@ -48,6 +48,9 @@ def concat(values: Iterable[V] | Mapping[str, V]) -> V:
     >>> whole.mean.tolist()
     [2.0, 0.0, 4.0]
     """
+    if isinstance(values, Value):
+        msg = "expected several values to put side by side, got one"
+        raise TypeError(msg)
     named = isinstance(values, Mapping)
     given: list[V] = list(values.values() if isinstance(values, Mapping) else values)
     if not given:

@@ -116,7 +116,8 @@ def compute(
     mask : array of bool, int, str or callable, optional
         True where a value counts: of the shape of the array, or one that broadcasts to every item;
         where it lies in a batch that is a tuple or dict; or what makes it of a batch, such as
-        ``lambda batch: batch["label"] == 3`` for a region. The others are counted as omitted.
+        ``lambda batch: batch["label"] == 3`` for a region. Made of a batch, it has as many
+        axes as the batch: of samples it is ``[:, None]``. The others are counted as omitted.
     nodata : "auto", None, float, or sequence of float or None
         Which stored values mean "nothing here". "auto": those that the format declares. A number,
         or one for each channel: these too, compared in the dtype of the data. None: all that is
@@ -246,8 +247,11 @@ def _check_weighing(choice: Choice, weigh: str, exact: bool, checkpoint: Any) ->
     if exact and (choice.weigh or choice.sample is not None):
         msg = "exact=True is for all values alike: leave weigh='image' and sample= out"
         raise ValueError(msg)
-    if choice.sample is not None and (checkpoint is not None or choice.sample < 1):
-        msg = "sample= takes a number of at least 1, and no checkpoint="
+    if choice.sample is not None and choice.sample < 1:
+        msg = f"sample= takes a number of at least 1, got {choice.sample}"
+        raise ValueError(msg)
+    if choice.sample is not None and checkpoint is not None:
+        msg = "a sample is read at once: leave checkpoint= out, or sample="
         raise ValueError(msg)
 
 

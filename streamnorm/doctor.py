@@ -88,14 +88,15 @@ def check(
     >>> [finding.code for finding in check(sn.compute(images).affine(1 / 255), images)]
     ['scale']
     """
-    named = dict(statistics) if isinstance(statistics, Mapping) else {"": statistics}
+    everything = dict(statistics) if isinstance(statistics, Mapping) else {"": statistics}
+    named = _chosen(everything, None if choice is None else choice.select)
     found = [finding for name, value in named.items() for finding in examine(name, value)]
     if source is None:
         return found
     chosen = replace(choice or Choice(), by_folder=_by_folder(named))
     read = _read(source, chosen, workers, transform, scale)
     for name, value in named.items():
-        data = _of_this_name(name, value, read)
+        data = _of_this_name(name, value, read, alone=len(everything) == 1)
         if data is None:
             text = f"the source holds no array of this name, but {', '.join(read)}"
             found.append(Finding("missing-array", "wrong", name, (), text))
@@ -113,13 +114,27 @@ def _by_folder(named: Mapping[str, Value]) -> bool:
     return bool(passes) and all(p.kind == "image files" and p.array for p in passes)
 
 
-def _of_this_name(name: str, value: Value, read: Mapping[str, Data]) -> Data | None:
+def _chosen(named: Mapping[str, Value], select: Any) -> Mapping[str, Value]:
+    """Return the statistics of the arrays that are read; of one array, or channels, those there."""
+    names = [select] if isinstance(select, str) else select
+    if len(named) == 1 or not isinstance(names, list | tuple):
+        return named
+    if missing := [name for name in names if name not in named]:
+        msg = f"the statistics hold no {missing[0]!r}, only {', '.join(named)}"
+        raise ValueError(msg)
+    return {name: named[name] for name in names}
+
+
+def _of_this_name(name: str, value: Value, read: Mapping[str, Data], *, alone: bool) -> Data | None:
     """Return what was read of an array: by its name, or that with which it was recorded."""
     passes = value.meta.provenance.passes
     recorded = {entry.array for entry in passes} if passes else set()
     names = [name, *recorded, *(value.meta.names or ())[:1]]
     found = next((read[key] for key in names if key in read), None)
-    return next(iter(read.values())) if found is None and len(read) == 1 else found
+    # What was chosen by its name is read without one.
+    if found is None and len(read) == 1 and (alone or "" in read):
+        return next(iter(read.values()))
+    return found
 
 
 def _read(

@@ -12,7 +12,7 @@ from streamnorm.arrays import type_name
 from streamnorm.moments import Moments
 from streamnorm.normalize import without_spread
 from streamnorm.sources.needs import needed
-from streamnorm.value import Value, merge
+from streamnorm.value import Value, checked_value, merge
 
 __all__ = ["from_lerobot", "from_scaler", "refuse_batch_norm", "to_lerobot", "to_scaler"]
 
@@ -76,6 +76,7 @@ def to_scaler(moments: Value) -> Any:
     -------
     sklearn.preprocessing.StandardScaler
     """
+    checked_value(moments)
     preprocessing = needed("sklearn.preprocessing", "sklearn", "a scikit-learn scaler")
     scaler = preprocessing.StandardScaler()
     std, counts = moments.std(), getattr(moments, "weight", moments.count)
@@ -169,7 +170,10 @@ def _named(values: dict[str, Moments], info: Path) -> dict[str, Moments]:
     features = json.loads(info.read_text(encoding="utf-8")).get("features", {})
     named = {}
     for feature, value in values.items():
-        names = tuple(_flat(features.get(feature, {}).get("names")))
+        described = features.get(feature, {})
+        # Those of images are names of axes: height, width, channel.
+        pictures = described.get("dtype") in ("image", "video")
+        names = () if pictures else tuple(_flat(described.get("names")))
         fits = len(names) == value.channels and len(set(names)) == len(names)
         named[feature] = value.with_meta(names=names) if fits else value
     return named
@@ -198,6 +202,9 @@ def to_lerobot(values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     ValueError
         If a number is undefined, an extreme unknown, or counts differ between channels.
     """
+    if not isinstance(values, Mapping):
+        msg = f"expected a dict of Moments by feature, got {type(values).__name__}"
+        raise TypeError(msg)
     return {feature: _as_feature(feature, value) for feature, value in values.items()}
 
 

@@ -74,6 +74,7 @@ class Data:
 def beside(array: str, value: Value, data: Data) -> Iterator[Finding]:
     """Yield what is wrong with statistics, given the data that they are for."""
     yield from _of_other_data(array, value, data)
+    yield from _read_differently(array, value, data)
     scale = _scale_between(value, data.value)
     if scale is not None:
         times = f"{scale:g} times" if scale > 1 else f"1/{1 / scale:g} of"
@@ -134,6 +135,18 @@ def _of_other_data(array: str, value: Value, data: Data) -> Iterator[Finding]:
     yield Finding("other-data", "doubtful", array, (), text)
 
 
+def _read_differently(array: str, value: Value, data: Data) -> Iterator[Finding]:
+    """Yield that the same files were measured, but not as they were read now."""
+    entry = _only_pass(value, data)
+    if entry is None or entry.contents.digest != data.digest or entry.weigh:
+        return
+    before = _without_scale(entry.transform)
+    if before != data.transform:
+        here = data.transform or "without"
+        text = f"they are of these files after {before or 'nothing'}; here they were read {here}"
+        yield Finding("read-differently", "doubtful", array, (), text)
+
+
 def _only_pass(value: Value, data: Data) -> Pass | None:
     """Return the pass behind a value, if there is one, over files of this kind, all of them."""
     passes = value.meta.provenance.passes
@@ -160,10 +173,20 @@ def _shortcut(value: Value, data: Data) -> str:
     with np.errstate(all="ignore"):
         if not (np.abs(std / truth - 1) > _SHORT).any():
             return ""
+        near = np.clip(_rounding(std) / std, _LIKE, _SHORT)
         for name, wrong in data.shortcuts.items():
-            if (np.abs(std / wrong - 1) < _LIKE).all():
+            if (np.abs(std / wrong - 1) < near).all():
                 return name
     return ""
+
+
+def _rounding(numbers: Floats) -> Floats:
+    """Return half a unit of the last digit in which numbers are written, all alike."""
+    # Published ones have few; a root taken of their square adds none to nine.
+    given = [float(f"{number:.9g}") for number in numbers.tolist()]
+    written = [np.format_float_positional(number, trim="-") for number in given]
+    decimals = max(len(text.partition(".")[2]) for text in written)
+    return np.full(len(numbers), 0.5 * 10.0**-decimals)
 
 
 def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
@@ -201,9 +224,12 @@ def _is_same(value: Value, data: Data) -> bool:
     entry = _only_pass(value, data)
     if entry is None or entry.contents.digest != data.digest or entry.weigh:
         return False
-    # A division at the end is undone by --scale.
-    transform = re.sub(r"(, )?x / [\d.e+-]+$", "", entry.transform or "") or None
-    return transform == data.transform
+    return _without_scale(entry.transform) == data.transform
+
+
+def _without_scale(transform: str | None) -> str | None:
+    """Return what was applied but for a division at the end, which --scale undoes."""
+    return re.sub(r"(, )?x / [\d.e+-]+$", "", transform or "") or None
 
 
 def _significant(off: Floats, error: Floats, unit: Floats) -> Bools:
@@ -237,10 +263,12 @@ def _drift(array: str, data: Data) -> Iterator[Finding]:
         if found.any():
             worst = int(np.argmax(np.where(found, ratio, 0)))
             low, high = blocks[:, worst].min(), blocks[:, worst].max()
+            name = named_channels(data.value, np.arange(len(ratio)) == worst)[0]
+            of = f" of {name}" if len(ratio) > 1 else ""
             text = (
-                f"drift along the data: the {what} of a twentieth of it is between {low:.4g} and "
-                f"{high:.4g} (variance between blocks {ratio[worst]:.0f} times that within); is it "
-                f"sorted? its first part says little of the whole"
+                f"drift along the data: the {what}{of} of a twentieth of it is between "
+                f"{low:.4g} and {high:.4g} (variance between blocks {ratio[worst]:.0f} times that "
+                f"within); is it sorted? its first part says little of the whole"
             )
             channels = named_channels(data.value, found)
             yield Finding("drift", "doubtful", array, channels, text)

@@ -26,9 +26,17 @@ def mask_of(given: Any, reading: Reading) -> Any:
     if given is None:
         return None
     batch = reading.array if reading.batch is None else reading.batch
-    if callable(given):
-        return given(batch)
-    return pick(batch, given) if isinstance(given, int | str) else given
+    if not callable(given) and not isinstance(given, int | str):
+        return given
+    found = given(batch) if callable(given) else pick(batch, given)
+    if len(shape_of(found)) == 1 < len(shape_of(reading.array)):
+        # Of a square batch it would fit, and mask columns.
+        msg = (
+            f"a mask with one value a sample, of shape {shape_of(found)}, for a batch of shape "
+            f"{shape_of(reading.array)}: give it as many axes, such as mask[:, None]"
+        )
+        raise ValueError(msg)
+    return found
 
 
 def batch_mask(given: Any) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamnorm.arrays import Array, as_array, type_name
 from streamnorm.fields import Floats
 from streamnorm.layout import ChannelAxis, kept_axes
-from streamnorm.value import Value
+from streamnorm.value import Value, checked_value
 
 __all__ = [
     "Normalize",
@@ -79,7 +79,7 @@ def mean_and_scale(
         If a std is undefined (too few values, or a non-finite value was seen), or a channel is
         constant under "error"; the message names the channels.
     """
-    std = moments.std(ddof)
+    std = checked_value(moments).std(ddof)
     undefined = ~np.isfinite(std) | ~np.isfinite(moments.mean)
     if undefined.any():
         msg = (

@@ -11,7 +11,13 @@ from streamnorm.convergence import Curve
 from streamnorm.sources.needs import needed
 from streamnorm.value import Value
 
-__all__ = ["picture_of_channels", "picture_of_convergence", "picture_of_groups", "rendered"]
+__all__ = [
+    "picture_of_arrays",
+    "picture_of_channels",
+    "picture_of_convergence",
+    "picture_of_groups",
+    "rendered",
+]
 
 # Okabe & Ito (2008), "Color Universal Design".
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY = (
@@ -21,6 +27,7 @@ _COLOURS = (_BLUE, _RED, _GREEN, _ORANGE, _PURPLE, _SKY)
 _GREY, _LIGHT = "#666666", "#CCCCCC"
 _MOST_NAMES = 40
 """Channels that get a name on the axis; of more, bands are drawn."""
+_MOST_IN_PANEL = 8
 _MIXED = 20.0
 """Ratio of ranges from which channels need scales of their own."""
 _MOST_PANELS = 36
@@ -109,6 +116,15 @@ def _plain(text: str) -> str:
 def _bars(value: Value, title: str, ddof: float) -> Any:
     """Draw a bar of mean ± std on a line from minimum to maximum, for each channel."""
     figure, axes = _figure(1.4 + 0.45 * value.channels, 3.6)
+    _draw_bars(axes, value, ddof)
+    axes.set_xlabel("channel")
+    axes.set_ylabel("value")
+    axes.set_title(_plain(title))
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_bars(axes: Any, value: Value, ddof: float) -> None:
     at, mean, std = np.arange(value.channels), value.mean, value.std(ddof)
     known = value.extremes_known & (value.count > 0)
     if known.any():
@@ -120,11 +136,6 @@ def _bars(value: Value, title: str, ddof: float) -> Any:
     axes.hlines(mean, at - 0.25, at + 0.25, _BLUE, lw=2, label="mean")
     axes.set_xticks(at, _names(value), rotation=_rotation(_names(value)), ha=_side(_names(value)))
     axes.set_xlim(-0.7, value.channels - 0.3)
-    axes.set_xlabel("channel")
-    axes.set_ylabel("value")
-    axes.set_title(_plain(title))
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
 
 
 def _rotation(names: Sequence[str]) -> int:
@@ -164,6 +175,15 @@ def _strips(value: Value, title: str, ddof: float) -> Any:
 def _bands(value: Value, title: str, ddof: float) -> Any:
     """Draw mean, std and extremes of many channels as bands along them."""
     figure, axes = _figure(8, 3.6)
+    _draw_bands(axes, value, ddof)
+    axes.set_xlabel("channel")
+    axes.set_ylabel("value")
+    axes.set_title(_plain(title))
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_bands(axes: Any, value: Value, ddof: float) -> None:
     at, mean, std = np.arange(value.channels), value.mean, value.std(ddof)
     axes.fill_between(
         at, value.minimum, value.maximum, color=_LIGHT, alpha=0.6, lw=0, label="minimum to maximum"
@@ -171,10 +191,38 @@ def _bands(value: Value, title: str, ddof: float) -> Any:
     axes.fill_between(at, mean - std, mean + std, color=_BLUE, alpha=0.45, lw=0, label="mean ± std")
     axes.plot(at, mean, color=_BLUE, lw=1, label="mean")
     axes.set_xlim(0, value.channels - 1)
-    axes.set_xlabel("channel")
-    axes.set_ylabel("value")
-    axes.set_title(_plain(title))
-    figure.legend(loc="outside lower center", ncols=3)
+
+
+@_styled
+def picture_of_arrays(arrays: Mapping[str, Value], title: str, ddof: float = 0) -> Any:
+    """Draw mean, std and extremes of every channel of several arrays, a panel each.
+
+    Parameters
+    ----------
+    arrays : mapping of str to Moments
+    title : str
+    ddof : float
+        See `Moments.variance`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    shown = list(arrays.items())[:_MOST_PANELS]
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    figure, grid = _figure(4.5 * columns, 0.9 + 2.2 * rows, rows, columns, squeeze=False)
+    for axes, (name, value) in zip(grid.flat, shown, strict=False):
+        draw = _draw_bars if value.channels <= _MOST_IN_PANEL else _draw_bands
+        draw(axes, value, ddof)
+        axes.set_title(_plain(name))
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    hidden = (
+        f" (the first {len(shown)} of {len(arrays)} arrays)" if len(arrays) > len(shown) else ""
+    )
+    figure.suptitle(f"{_plain(title)}{hidden}", x=0.01, ha="left", fontsize=10)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

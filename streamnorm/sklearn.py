@@ -20,7 +20,7 @@ from streamnorm.measure import measure
 from streamnorm.moments import Moments
 from streamnorm.normalize import constants, denormalized, normalized, without_spread
 from streamnorm.stacks import Stack
-from streamnorm.value import Value
+from streamnorm.value import Value, checked_value
 from streamnorm.weighing import measure_weighted
 from streamnorm.weighted import WeightedMoments
 
@@ -96,6 +96,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         >>> StandardScaler.from_moments(sn.measure([[0.0], [2.0]])).scale_.tolist()
         [1.0]
         """
+        checked_value(moments)
         scaler = cls(**parameters)
         scaler._begin()
         scaler.n_features_in_ = moments.channels

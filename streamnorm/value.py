@@ -14,7 +14,7 @@ from streamnorm.fields import MAX_COUNT, Bools, Counts, Floats, checked_meta
 from streamnorm.labels import Label, labels_of, listed, missing
 from streamnorm.meta import NO_META, Meta
 
-__all__ = ["Value", "merge", "nameless"]
+__all__ = ["Value", "checked_value", "merge", "nameless"]
 
 
 class Value(ABC):
@@ -308,8 +308,35 @@ def _check_complete(without: int, meta: Meta, expected: Sequence[Label]) -> None
         raise ValueError(msg)
 
 
+def checked_value(given: Any) -> Value:
+    """Return what was given, if it is the statistics of one array.
+
+    Raises
+    ------
+    TypeError
+        If it is several, the path of a file, or something else.
+    """
+    if isinstance(given, Value):
+        return given
+    if isinstance(given, Mapping):
+        names = ", ".join(map(str, given))
+        msg = f"expected Moments, got a dict of {names}; take one, or all by streamnorm.concat"
+    else:
+        what = type(given).__name__
+        msg = f"expected Moments, got a {what}; of a state file load(path) gives them"
+    raise TypeError(msg)
+
+
 def _of_type(first: Value, other: Value) -> Value:
     if type(first) is not type(other):
+        names = {type(first).__name__, type(other).__name__}
+        if "WeightedMoments" in names:
+            msg = (
+                f"cannot merge {type(first).__name__} with {type(other).__name__}: in one every "
+                f"value counts alike, in the other by its weight; measure both with weights, or "
+                f"none"
+            )
+            raise TypeError(msg)
         msg = (
             f"cannot merge {type(first).__name__} with {type(other).__name__}: what was rounded "
             f"cannot become exact again; measure both with exact=True, or give up exactness with "

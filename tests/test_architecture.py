@@ -54,7 +54,7 @@ ROOMS = (
     ("kernels.device",),
     ("measure", "stacks"),
     ("accumulator", "weighing"),
-    ("sources.needs", "sources.page_cache", "sources.pixels"),
+    ("sources.classic", "sources.needs", "sources.page_cache", "sources.pixels"),
     ("sources.places",),
     ("sources.inputs", "sources.tiff"),
     ("sources.items",),

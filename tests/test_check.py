@@ -286,3 +286,56 @@ def test_values_as_large_on_both_sides_are_no_sentinels():
 def test_large_arrays_are_judged_by_pieces_of_rows():
     x = RNG.normal(5, 1, (50_000, 4)).astype(np.float32)
     assert codes(sn.compute(x), x) == []
+
+
+# Which of it, and how it was read
+
+
+def table_of(tmp_path, rows):
+    path = tmp_path / "t.csv"
+    lines = [",".join(map(str, row)) for row in rows.tolist()]
+    path.write_text("\n".join(["length,mass,depth", *lines]))
+    return path
+
+
+def test_only_what_is_selected_is_judged(tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = RNG.normal([40, 4000, 0.3], [5, 800, 0.1], (200, 3))
+    path = table_of(tmp_path, rows)
+    stats = sn.compute(path)
+    for select in ("mass", ["mass"], ["mass", "depth"]):
+        assert codes(stats, path, choice=Choice(select=select)) == []
+    wrong = stats | {"mass": stats["mass"].affine(1 / 255)}
+    assert codes(wrong, path, choice=Choice(select="mass")) == ["scale"]
+    assert codes(wrong, path, choice=Choice(select="length")) == []
+    with pytest.raises(ValueError, match="hold no 'width', only length, mass, depth"):
+        check(stats, path, choice=Choice(select="width"))
+
+
+def test_statistics_taken_after_another_transform_are_doubtful(folder):
+    assert codes(sn.compute(folder, transform=lambda image: image / 2), folder)[:1] == [
+        "read-differently"
+    ]
+
+
+@pytest.mark.parametrize("digits", [4, 7])
+def test_shortcuts_are_known_by_the_few_digits_that_are_published(digits):
+    shortcut = IMAGES.reshape(300, 3, -1).std(2, ddof=1).mean(0) / 255
+    stats = sn.compute(IMAGES).affine(1 / 255)
+    published = moments(stats.mean, np.round(shortcut, digits))
+    assert said("shortcut", published, IMAGES, scale=255).severity == "wrong"
+    right = moments(stats.mean, np.round(stats.std(), digits))
+    assert "shortcut" not in codes(right, IMAGES, scale=255)
+
+
+def test_a_drift_names_the_channel_that_drifts():
+    rows = np.sort(RNG.normal(0, 1, (60_000, 2)), axis=0)
+    rows[:, 0] = RNG.normal(0, 1, 60_000)
+    (finding,) = check(sn.measure(rows), rows, choice=Choice(channel_axis=1))
+    assert (finding.channels, "the mean of 1 of a twentieth" in finding.text) == (("1",), True)
+
+
+def test_what_is_wrong_is_printed_before_what_is_doubtful(tmp_path, capsys):
+    sn.save({"a": moments([1.0], [0.0], [1.0], [1.0]), "b": sn.Moments.empty(1)}, tmp_path / "s")
+    assert main(["check", str(tmp_path / "s")]) == 1
+    assert capsys.readouterr().out.startswith("wrong: b: ")

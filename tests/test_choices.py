@@ -418,7 +418,7 @@ def test_standard_errors_are_those_of_repeated_sampling(each):
         ({"sample": 0}, "at least 1"),
         ({"sample": 5, "indices": [1]}, "not both"),
         ({"sample": 5, "exact": True}, "leave weigh='image' and sample= out"),
-        ({"sample": 5, "checkpoint": "c"}, "no checkpoint="),
+        ({"sample": 5, "checkpoint": "c"}, "leave checkpoint= out"),
     ],
 )
 def test_bad_samples_are_refused(pictures, options, words):
@@ -612,3 +612,44 @@ def test_options_that_would_do_nothing_are_refused(command, words, tmp_path, mon
     sn.save(sn.measure(X), "s.json")
     assert main(command) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mask", ["valid", lambda batch: batch["valid"]])
+def test_masks_of_samples_have_the_axes_of_their_batch(mask):
+    batch = {"x": np.arange(16.0).reshape(4, 4), "valid": np.array([True, True, False, False])}
+    with pytest.raises(ValueError, match="give it as many axes, such as"):
+        sn.compute([batch], select="x", mask=mask)
+    rows = sn.compute([batch], select="x", mask=lambda batch: batch["valid"][:, None])
+    assert rows.count.tolist() == [2, 2, 2, 2]
+
+
+def test_weighted_and_unweighted_do_not_merge(pictures, tmp_path, monkeypatch, capsys):
+    folder = pictures[0]
+    each, image = sn.compute(folder), sn.compute(folder, weigh="image")
+    with pytest.raises(TypeError, match="in one every value counts alike, in the other by its"):
+        sn.merge([each, image])
+    monkeypatch.chdir(tmp_path)
+    sn.save(each, "each")
+    sn.save(image, "image")
+    assert main(["merge", "each", "image"]) == 1
+    assert "image is weighted" in capsys.readouterr().err
+
+
+def test_what_was_measured_twice_is_said_when_it_is_merged(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sn.save(sn.compute(pictures[0], split="train"), "one")
+    sn.save(sn.compute(pictures[0], split="val"), "again")
+    assert main(["merge", "one", "again"]) == 0
+    assert "was measured twice, or has files of the same names" in capsys.readouterr().err
+    for name in ("one", "again"):
+        sn.save(sn.load(name).with_meta(labels=(sn.Label.parse(name),)), f"{name}-named")
+    assert main(["merge", "one-named", "again-named"]) == 0
+    assert "measured twice, or" not in capsys.readouterr().err
+
+
+def test_a_sample_among_the_parts_is_said(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sn.save(sn.compute(pictures[0]), "one")
+    sn.save(sn.compute(pictures[0], sample=5), "some")
+    assert main(["merge", "one", "some"]) == 0
+    assert "only a sample was read" in capsys.readouterr().err

@@ -19,6 +19,8 @@ def test_a_hundred_published_episodes_merge_to_the_data_set(data):
     published = from_lerobot(folder / "meta" / "episodes_stats.jsonl")
     truth = sn.compute(folder)
     assert published["action"].meta.names[0] == "kLeftShoulderPitch"
+    # What is described there are the axes of an image.
+    assert published["observation.images.cam_high"].meta.names is None
     for feature in ("observation.state", "action"):
         got, right = published[feature], truth[feature]
         assert (got.count == right.count).all()
@@ -165,3 +167,47 @@ def test_import_and_export_on_the_command_line(tmp_path, monkeypatch, capsys):
     ):
         assert main(wrong) == 1
         assert words in capsys.readouterr().err
+
+
+def test_several_arrays_are_refused_where_one_is_meant():
+    pytest.importorskip("sklearn")
+    from streamnorm.sklearn import StandardScaler
+
+    for use in (sn.Normalize.from_moments, to_scaler, StandardScaler.from_moments):
+        with pytest.raises(TypeError, match="got a dict of a, b; take one"):
+            use({"a": sn.measure(X), "b": sn.measure(X)})
+        with pytest.raises(TypeError, match="got a str; of a state file"):
+            use("stats.json")
+
+
+def test_one_array_is_refused_where_several_are_meant():
+    with pytest.raises(TypeError, match="a dict of Moments by feature"):
+        to_lerobot(sn.measure(X))
+    with pytest.raises(TypeError, match="several values to put side by side, got one"):
+        sn.concat(sn.measure(X))
+
+
+def test_a_table_is_exported_as_one_scaler(tmp_path, monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    monkeypatch.chdir(tmp_path)
+    sn.save({"a": sn.measure(X[:, :1]), "b": sn.measure(X[:, 1:2])}, "s.json")
+    assert main(["export", "s.json", "--format", "sklearn", "-o", "s.joblib"]) == 0
+    scaler = joblib.load("s.joblib")
+    assert scaler.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_allclose(scaler.mean_, X[:, :2].mean(0), rtol=1e-12)
+
+
+def test_channels_are_selected_by_the_numbers_that_the_table_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "--mean", "-0.5,0.2", "--std", "1,2", "--count", "9", "-o", "s"]) == 0
+    capsys.readouterr()
+    assert main(["show", "s", "--select", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["0", "9", "0.2"]
+    assert main(["show", "s", "--select", "2"]) == 1
+    assert "there is no '2', only 0, 1" in capsys.readouterr().err
+
+
+def test_names_of_channels_are_given_once(capsys):
+    with pytest.raises(SystemExit):
+        main(["import", "--mean", "1,2", "--std", "1,2", "--count", "9", "--names", "a,a"])
+    assert "'a' is there twice" in capsys.readouterr().err

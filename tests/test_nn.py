@@ -141,7 +141,7 @@ def test_a_state_file_is_enough(moments, tmp_path):
     module = nn.Normalize.from_file(tmp_path / "train.json", channel_axis=-1)
     assert module.mean.tolist() == moments.mean.tolist()
     assert module.channel_axis == -1
-    with pytest.raises(TypeError, match=r"there is from_file\(path\)"):
+    with pytest.raises(TypeError, match=r"of a state file load\(path\) gives"):
         nn.Normalize.from_moments("train.json")
 
 

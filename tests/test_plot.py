@@ -9,6 +9,7 @@ from streamnorm.cli import main
 pytest.importorskip("matplotlib")
 from streamnorm.convergence import follow
 from streamnorm.plotting import (
+    picture_of_arrays,
     picture_of_channels,
     picture_of_convergence,
     picture_of_groups,
@@ -185,3 +186,19 @@ def test_names_are_no_formulas():
     value = sn.measure(RNG.normal(size=(9, 2))).with_meta(names=("$x_{$", "a$b"))
     for figure in (picture_of_channels(value, "$x_{$"), picture_of_groups({"$x_{$": value}, "t")):
         assert rendered(figure, "png")
+
+
+def test_several_arrays_have_a_panel_each_on_scales_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = {"state": sn.measure(RNG.normal(0, 1, (9, 26))), "index": sn.measure([[0.0], [4e4]])}
+    state, index = picture_of_arrays(arrays, "title").axes
+    assert (state.get_title(loc="left"), index.get_title(loc="left")) == ("state", "index")
+    assert state.get_ylim()[1] < 10 < index.get_ylim()[1]
+    sn.save(arrays, "s.json")
+    assert main(["plot", "s.json", "-o", "s.svg"]) == 0
+    assert "state" in (tmp_path / "s.svg").read_text()
+
+
+def test_a_folder_is_no_state_file(tmp_path, capsys):
+    assert main(["plot", str(tmp_path), "-o", str(tmp_path / "x.png")]) == 1
+    assert "--convergence draws a data set" in capsys.readouterr().err

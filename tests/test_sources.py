@@ -730,7 +730,7 @@ def test_rasters_of_other_scales_are_not_pooled(tmp_path):
         write_geotiff(tmp_path / f"{number}.tif", 0)
         with rasterio.open(tmp_path / f"{number}.tif", "r+") as file:
             file.scales = (scale,) * 3
-    with pytest.raises(ValueError, match=r"1\.tif: its scales and offsets of bands are"):
+    with pytest.raises(ValueError, match=r"1\.tif: scales and offsets of bands: "):
         sn.compute(tmp_path)
 
 
@@ -778,3 +778,72 @@ def test_remote_nifti_of_every_kind(tmp_path):
     library.save(library.Nifti2Image(values, np.eye(4)), tmp_path / "a.nii.gz")
     fsspec.filesystem("memory").put(str(tmp_path / "a.nii.gz"), "/nifti2/a.nii.gz")
     assert sn.compute("memory://nifti2/a.nii.gz") == sn.measure(values, channel_axis=None)
+
+
+# Files that were cut off
+
+
+@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA"])
+@pytest.mark.parametrize("records", [0, 1, 2])
+def test_classic_netcdf_files_that_were_cut_off_are_refused(tmp_path, form, records):
+    library = pytest.importorskip("netCDF4")
+    path = tmp_path / "t.nc"
+    with library.Dataset(path, "w", format=form) as file:
+        file.title = "of odd length"
+        file.createDimension("time", None)
+        file.createDimension("x", 3)
+        file.createVariable("fixed", "f8", ("x",))[:] = 1
+        for number in range(records):
+            variable = file.createVariable(f"v{number}", "i2", ("time", "x"))
+            variable.levels = np.arange(3, dtype="i2")
+            variable[:] = np.full((5, 3), 7)
+    whole = path.read_bytes()
+    assert sn.compute(path)["fixed"].mean.tolist() == [1]
+    # The last bytes may be there only to fill up to four.
+    path.write_bytes(whole[:-4])
+    with pytest.raises(ValueError, match=r"t\.nc: it has [\d,]+ of [\d,]+ bytes: was it cut off"):
+        sn.compute(path)
+
+
+def test_a_classic_netcdf_file_still_being_written_is_read(tmp_path):
+    library = pytest.importorskip("netCDF4")
+    path = tmp_path / "t.nc"
+    with library.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
+        file.createDimension("time", None)
+        file.createDimension("x", 4)
+    assert path.stat().st_size < 200
+    with library.Dataset(path, "a") as file:
+        file.createVariable("v", "f4", ("time", "x"))[:] = np.ones((2, 4))
+    assert sn.compute(path, select="v").count.tolist() == [8]
+
+
+# First rows of CSV
+
+
+def test_a_csv_file_without_names_is_warned_of(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.csv").write_text("1,2\n3,4\n5,6\n")
+    with pytest.warns(StreamnormWarning, match="the first row is taken for the names of columns"):
+        assert sn.compute(tmp_path / "t.csv")["1"].count.tolist() == [2]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_csv_files_of_other_separators_are_refused_by_name(tmp_path, separator):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.csv").write_text(f"a{separator}b\n1{separator}2\n")
+    with pytest.raises(ValueError, match="first row has no comma but"):
+        sn.compute(tmp_path / "t.csv")
+
+
+def test_bounds_of_coordinates_are_no_data_of_xarray_either():
+    xarray = pytest.importorskip("xarray")
+    time = ("time", [0.0, 1.0], {"bounds": "time_bnds"})
+    data = xarray.Dataset(
+        {
+            "t": (("time",), [1.0, 3.0]),
+            "time_bnds": (("time", "side"), [[0.0, 1.0], [1.0, 2.0]]),
+        },
+        {"time": time},
+    )
+    assert list(sn.compute(data)) == ["t"]
+    assert sn.compute(data, select="time_bnds").count.tolist() == [4]

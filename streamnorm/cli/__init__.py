@@ -43,6 +43,9 @@ _COMMANDS = (
     completion,
 )
 
+_LISTS = ("--nodata", "--mean", "--std", "--published")
+"""Options whose values are numbers with commas between."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # File names need not be text, and a terminal need not know every letter.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", StreamnormWarning)
     try:
@@ -72,6 +75,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"streamnorm: error: {_as_options(_one_line(error))}{where}", file=sys.stderr)
         return 1
     return code
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with lists that begin with a minus joined to their options.
+
+    argparse takes ``-1,0`` for an option.
+    """
+    found: list[str] = []
+    for text in argv:
+        if found and found[-1] in _LISTS and re.match(r"-[\d.,]", text):
+            found[-1] += f"={text}"
+        else:
+            found.append(text)
+    return found
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -107,7 +124,8 @@ def _one_line(error: Exception) -> str:
 def _as_options(text: str) -> str:
     """Spell Python's keywords as the command line's options."""
     names = (
-        "channel_axis|channels|checkpoint|select|include|exclude|mode|nodata|on_error|nan_policy"
+        "channel_axis|channels|checkpoint|select|include|exclude|mode|nodata|on_error|nan_policy|sample"
+        "|by_folder|weigh|exact"
     )
     text = text.removesuffix(", or pass verify=False if you trust it")
     text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)

@@ -66,7 +66,7 @@ def _text(found: list[Finding]) -> str:
     if not found:
         return "nothing wrong was found\n"
     lines = []
-    for finding in found:
+    for finding in sorted(found, key=lambda one: one.severity, reverse=True):
         where = f"{finding.array}: " if finding.array else ""
         channels = ", ".join(finding.channels[:10]) + (", …" if len(finding.channels) > 10 else "")
         where += f"channel(s) {channels} " if finding.channels else ""

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     result.add_argument(
         "--channels",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        type=options.names,
         metavar="NAME,...",
         help="names of the channels, kept in the state file",
     )
@@ -77,9 +77,10 @@ def _add_counting(parser: argparse.ArgumentParser) -> None:
     )
     counting.add_argument(
         "--sample",
-        type=int,
+        type=options.positive,
         metavar="N",
-        help="read only N images, or rows, drawn at random: a first answer, with standard errors",
+        help="read only N images of a folder, or samples of a .npy file, drawn at random: a first "
+        "answer, with standard errors",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamnorm.channels import concat
 from streamnorm.cli import formats, options
 from streamnorm.exchange import to_scaler
 from streamnorm.sources.needs import needed
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.output:
             msg = f"--format {arguments.format} is binary: name a file with -o"
             raise ValueError(msg)
-        value = formats.alone(moments, arguments.format)
+        of_a_table = arguments.format == "sklearn" and not isinstance(moments, Value)
+        value = concat(moments) if of_a_table else formats.alone(moments, arguments.format)
         if arguments.format == "sklearn" and arguments.ddof:
             msg = "a StandardScaler divides by the count: leave --ddof out"
             raise ValueError(msg)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="values behind each: pixels a channel, not images",
     )
     parser.add_argument(
-        "--names", metavar="NAME,...", help="names of the channels", type=lambda t: t.split(",")
+        "--names", metavar="NAME,...", help="names of the channels", type=options.names
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="state file to write")
     options.add_ddof(parser)

@@ -14,6 +14,7 @@ from streamnorm.exact import ExactMoments
 from streamnorm.labels import Label
 from streamnorm.state import load, save
 from streamnorm.value import Value, merge
+from streamnorm.weighted import WeightedMoments
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -94,6 +95,9 @@ def _warnings(parts: Sequence[Value]) -> Iterator[str]:
     if len(transforms) > 1:
         what = f"the parts were transformed differently ({', '.join(sorted(transforms))})"
         yield f"{what}: are their scales the same?"
+    yield from _twice([part for part in parts if not part.meta.labels])
+    if any(entry.sample is not None for entry in passes):
+        yield "of a part only a sample was read: it stands beside the others as if it were all"
     dtypes = {dtype for entry in passes for dtype in entry.dtype.split("+") if dtype}
     if scales_may_differ(dtypes):
         yield f"the parts hold {' and '.join(sorted(dtypes))}: are their scales the same?"
@@ -105,13 +109,35 @@ def _warnings(parts: Sequence[Value]) -> Iterator[str]:
         yield f"{least}{skipped:,} item(s) of the parts were skipped{example}"
 
 
+def _twice(parts: Sequence[Value]) -> Iterator[str]:
+    """Say which parts may be of the same data: labels would tell."""
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        for entry in part.meta.provenance.passes:
+            key = (entry.contents.digest, entry.array)
+            if entry.contents.digest and key in seen:
+                yield (
+                    f"{entry.source} was measured twice, or has files of the same names and sizes "
+                    f"as another: the same data would be counted twice; a --label each tells"
+                )
+                return
+            seen.add(key)
+
+
 def _values(parts: Sequence[formats.Held]) -> list[Value]:
     """Return all values: of several arrays in a file the first, whose pass is that of all."""
     return [part if isinstance(part, Value) else next(iter(part.values())) for part in parts]
 
 
 def _check_alike(paths: Sequence[str], parts: Sequence[formats.Held]) -> None:
-    """Refuse exact and rounded parts together, by the names of their files."""
+    """Refuse exact and rounded, weighted and unweighted parts together, by the names of files."""
+    weighted = [isinstance(value, WeightedMoments) for value in _values(parts)]
+    if any(weighted) and not all(weighted):
+        msg = (
+            f"{paths[weighted.index(True)]} is weighted, every image the same or by weights of its "
+            f"own, but {paths[weighted.index(False)]} is not; compute all parts alike"
+        )
+        raise ValueError(msg)
     exact = [isinstance(value, ExactMoments) for value in _values(parts)]
     if any(exact) and not all(exact):
         msg = (

@@ -62,7 +62,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("how it is read")
     reading.add_argument(
         "--workers",
-        type=_workers,
+        type=positive,
         metavar="N",
         help="threads that read and measure; the result does not depend on it (default: CPUs)",
     )
@@ -95,7 +95,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     images.add_argument(
         "--max-pixels",
-        type=_workers,
+        type=positive,
         metavar="N",
         help="refuse images of more than twice N pixels as bombs (default: Pillow's 89 million)",
     )
@@ -123,12 +123,13 @@ def selected(held: Held, names: Sequence[str]) -> Held:
     """
     if not names:
         return held
-    there: Any = held if isinstance(held, Mapping) else held.meta.names or ()
+    positions = [] if isinstance(held, Mapping) else list(map(str, range(held.channels)))
+    there: Any = held if isinstance(held, Mapping) else held.meta.names or positions
     if wrong := [name for name in names if name not in there]:
-        msg = f"there is no {wrong[0]!r}, only {', '.join(there) or 'channels without names'}"
+        msg = f"there is no {wrong[0]!r}, only {', '.join(there)}"
         raise ValueError(msg)
     if isinstance(held, Value):
-        return held.select(list(names))
+        return held.select([there.index(name) for name in names])
     return held[names[0]] if len(names) == 1 else {name: held[name] for name in names}
 
 
@@ -162,6 +163,15 @@ def transform_of(arguments: argparse.Namespace) -> Resized | None:
     if arguments.resize is None and arguments.crop is None:
         return None
     return Resized(arguments.resize, arguments.crop)
+
+
+def names(text: str) -> list[str]:
+    """Parse names of channels, each of its own."""
+    found = [name.strip() for name in text.split(",")]
+    if twice := [name for name in found if found.count(name) > 1]:
+        msg = f"{twice[0]!r} is there twice: channels need names of their own"
+        raise argparse.ArgumentTypeError(msg)
+    return found
 
 
 def _one_or_list(names: list[str]) -> Any:
@@ -335,7 +345,8 @@ def _size(text: str) -> int | tuple[int, int]:
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
-def _workers(text: str) -> int:
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         msg = f"expected a whole number of at least 1, got {text!r}"
         raise argparse.ArgumentTypeError(msg)

@@ -11,6 +11,7 @@ from streamnorm.channels import concat
 from streamnorm.cli import formats, options
 from streamnorm.convergence import follow
 from streamnorm.plotting import (
+    picture_of_arrays,
     picture_of_channels,
     picture_of_convergence,
     picture_of_groups,
@@ -102,12 +103,18 @@ def _convergence(arguments: argparse.Namespace) -> Any:
 
 
 def _statistics(arguments: argparse.Namespace) -> Any:
+    if folders := [path for path in arguments.source if os.path.isdir(path)]:
+        msg = f"{folders[0]} is a folder, no state file; --convergence draws a data set"
+        raise ValueError(msg)
     held = {
         path: options.scaled(options.selected(load(path), arguments.select), arguments.scale)
         for path in arguments.source
     }
     (first, value), *others = held.items()
     if not others and not arguments.groups:
+        if not isinstance(value, Value) and any(one.channels > 1 for one in value.values()):
+            return picture_of_arrays(value, first, arguments.ddof)
+        # Columns of a table are read as the channels of one array.
         whole = value if isinstance(value, Value) else concat(value)
         return picture_of_channels(whole, _title(first, whole), arguments.ddof)
     groups: Mapping[str, Value]

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamnorm.arrays import type_name
 from streamnorm.layout import ChannelAxis
 from streamnorm.nn.buffers import KeepsFloat64
 from streamnorm.nn.folding import folded
@@ -102,10 +101,6 @@ class Normalize(KeepsFloat64):
         ValueError
             If a std is undefined, or a channel is constant under "error".
         """
-        if not isinstance(moments, Value):
-            what = type_name(moments)
-            msg = f"expected Moments but got a {what}; for a state file there is from_file(path)"
-            raise TypeError(msg)
         mean, std = mean_and_scale(moments, ddof, zero_variance)
         return cls(mean, std, channel_axis, scale=scale)
 

@@ -1,13 +1,16 @@
-"""Libraries that read formats: imported when they are needed, with a hint where they are not."""
+"""Libraries that read and draw: imported when they are needed, with a hint where they are not."""
 
 import importlib
 from typing import Any
 
 __all__ = ["needed"]
 
+_DISTRIBUTIONS = {"PIL": "Pillow", "sklearn": "scikit-learn"}
+"""Names by which libraries are known, where they are imported by others."""
+
 
 def needed(module: str, extra: str, what: str) -> Any:
-    """Import the library that reads `what`.
+    """Import the library that is for `what`.
 
     Raises
     ------
@@ -17,9 +20,9 @@ def needed(module: str, extra: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        library = module.partition(".")[0]
+        module = module.partition(".")[0]
+        library = _DISTRIBUTIONS.get(module, module)
         msg = (
-            f"reading {what} needs {library} ({error}); install it with: "
-            f"pip install 'streamnorm[{extra}]'"
+            f"{what}: needs {library} ({error}); install it with: pip install 'streamnorm[{extra}]'"
         )
         raise ImportError(msg) from error

@@ -1,8 +1,10 @@
 """NetCDF files, by netCDF4."""
 
 from collections.abc import Iterator
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
+from streamnorm.sources.classic import length_of_classic
 from streamnorm.sources.items import Choice, Item
 from streamnorm.sources.needs import needed
 from streamnorm.sources.places import File
@@ -21,9 +23,20 @@ def netcdf_items(file: File, choice: Choice) -> Iterator[Item]:
     # What is not a local file must be read as a whole.
     data = None if file.local else file.place.read(file.name)
     with library.Dataset(file.path if file.local else "in-memory.nc", memory=data) as opened:
+        with open(file.path, "rb") if data is None else BytesIO(data) as stream:
+            _check_length(stream)
         opened.set_auto_maskandscale(False)
         variables = list(_variables(opened, "", library.default_fillvals))
         yield from variable_items(file, variables, choice, eager=True)
+
+
+def _check_length(stream: IO[bytes]) -> None:
+    """Raise if a file ends before its values, which the library would read as zeros."""
+    needs = length_of_classic(stream)
+    there = stream.seek(0, 2)
+    if there < needs:
+        msg = f"it has {there:,} of {needs:,} bytes: was it cut off?"
+        raise ValueError(msg)
 
 
 def _variables(group: Any, path: str, defaults: dict[str, Any]) -> Iterator[Variable]:

@@ -152,7 +152,7 @@ class File:
         """
         first = self.notes.common.setdefault(what, value)
         if value != first:
-            msg = f"its {what} are {value}, those of the first file {first}; measure them apart"
+            msg = f"{what}: {value}, but {first} in the first file; measure them apart"
             raise ValueError(msg)
 
     def holds(self, arrays: Sequence[str]) -> None:

@@ -57,6 +57,7 @@ def _names(opened: Any, bands: list[int]) -> tuple[str, ...] | None:
 
 def _note_meaning(file: File, opened: Any, palette: Any) -> None:
     """Warn once where the stored values are not what they mean; refuse two meanings together."""
+    file.agrees("number of bands", opened.count)
     packing = (opened.scales, opened.offsets)
     file.agrees("scales and offsets of bands", packing)
     found = []

@@ -87,6 +87,7 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
     reading = csv.ReadOptions(use_threads=False)
     with _raw(file, arrow) as raw, csv.open_csv(_inflated(file, raw), reading, parsing) as first:
         schema = first.schema
+    _check_header(file, schema.names)
     columns = _chosen(file, schema, choice)
     types = {name: arrow.float64() for name in columns if str(schema.field(name).type) != "bool"}
     converting = csv.ConvertOptions(column_types=types, include_columns=columns)
@@ -100,6 +101,27 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
             read = partial(readings, batch, columns, choice)
             share = min(1.0, raw.tell() / size)
             yield Item(_rows(file, done - len(batch), done), read, share)
+
+
+def _check_header(file: File, names: Sequence[str]) -> None:
+    """Refuse what is separated otherwise; warn of a first row that is more likely one of numbers.
+
+    Raises
+    ------
+    ValueError
+        If a single name holds separators.
+    """
+    if len(names) == 1 and (found := next((s for s in ";\t|" if s in names[0]), None)):
+        msg = (
+            f"its first row has no comma but {found!r}: columns are separated by commas, and in "
+            f".tsv files by tabs; convert it, or read it with pandas and pass the frame"
+        )
+        raise ValueError(msg)
+    if all(re.fullmatch(r"[-+\d.eE]+", name) for name in names) and not file.arrays:
+        file.notes.warnings.append(
+            f"{file.name}: the first row is taken for the names of columns, but holds numbers; "
+            f"add a row of names, or this row is lost"
+        )
 
 
 def _raw(file: File, arrow: Any) -> Any:

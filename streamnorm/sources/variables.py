@@ -53,7 +53,12 @@ class Variable:
 
 
 def variable_items(
-    file: File, variables: Sequence[Variable], choice: Choice, *, eager: bool = False
+    file: File,
+    variables: Sequence[Variable],
+    choice: Choice,
+    *,
+    eager: bool = False,
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Item]:
     """Yield variables one after the other, block by block.
 
@@ -65,8 +70,10 @@ def variable_items(
     eager : bool
         Whether blocks are read here, by one thread: for libraries that are not for several, and
         files that are closed when this ends.
+    others : sequence of mapping
+        Attributes of what is there but cannot be measured.
     """
-    asides = _asides(variables) if choice.select is None else set()
+    asides = _asides(variables, others) if choice.select is None else set()
     there = [variable.name for variable in variables if variable.name not in asides]
     numeric = [v.name for v in variables if v.kind in "biuf" and v.name not in asides]
     _note_empty(file, [v for v in variables if v.name in numeric])
@@ -93,14 +100,14 @@ def _note_empty(file: File, variables: Sequence[Variable]) -> None:
         file.notes.warnings.append(f"{file.name}: arrays without values: {', '.join(empty)}")
 
 
-def _asides(variables: Sequence[Variable]) -> set[str]:
+def _asides(variables: Sequence[Variable], others: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the names of variables that only describe others, group by group."""
     groups: dict[str, list[Variable]] = {}
     for variable in variables:
         groups.setdefault(variable.name.rpartition("/")[0], []).append(variable)
     found = set()
     for group, there in groups.items():
-        attributes = [variable.attributes for variable in there]
+        attributes = [*(variable.attributes for variable in there), *others]
         for variable in there:
             inside = variable.name.removeprefix(f"{group}/")
             if is_aside(inside, variable.dimensions, attributes):

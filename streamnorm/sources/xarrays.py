@@ -25,14 +25,14 @@ def from_xarray(source: Any, choice: Choice) -> Source:
     name = type_name(source)
     notes = Notes()
     several = hasattr(source, "data_vars")
-    variables = [
-        _variable(str(name), array)
-        for name, array in (source.data_vars.items() if several else [("array", source)])
-    ]
+    named = source.data_vars.items() if several else [("array", source)]
+    variables = [_variable(str(name), array) for name, array in named]
+    # Coordinates are no data here, but say which variables are their bounds.
+    said = [dict(coordinate.attrs) for coordinate in source.coords.values()] if several else []
     if not several:
         axis = choice.axis(ONLY, partial(auto_axis, source.shape))
         choice = replace(choice, channel_axis=axis, select="array")
-    items = variable_items(File(HERE, name, notes), variables, choice)
+    items = variable_items(File(HERE, name, notes), variables, choice, others=said)
     once = f"a {name} has no identity by which to go on with it; pass its file"
     return Source(
         name,
