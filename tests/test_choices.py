@@ -653,3 +653,20 @@ def test_a_sample_among_the_parts_is_said(pictures, tmp_path, monkeypatch, capsy
     sn.save(sn.compute(pictures[0], sample=5), "some")
     assert main(["merge", "one", "some"]) == 0
     assert "only a sample was read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sample", "2", "--exact"], "--exact is for all values alike"),
+        (["--sample", "2", "--checkpoint", "k"], "leave --checkpoint out, or --sample"),
+        (["--by-folder"], "--by-folder needs a folder"),
+    ],
+)
+def test_messages_spell_options_as_the_command_line_does(
+    tmp_path, monkeypatch, capsys, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.ones((9, 2)))
+    assert main(["compute", "a.npy", *options]) == 1
+    assert words in capsys.readouterr().err

@@ -133,7 +133,7 @@ def test_a_module_is_made_of_one_array_of_a_file(tmp_path):
 
     sn.save({"a": sn.measure(X), "b": sn.measure(X[:, :1])}, tmp_path / "s.json")
     assert Normalize.from_file(tmp_path / "s.json", select="b").std.shape == (1,)
-    with pytest.raises(ValueError, match=r"holds the arrays \['a', 'b'\]; pass select="):
+    with pytest.raises(ValueError, match=r"holds the arrays .*; pass select="):
         Normalize.from_file(tmp_path / "s.json")
 
 

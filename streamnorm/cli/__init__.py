@@ -124,10 +124,11 @@ def _one_line(error: Exception) -> str:
 def _as_options(text: str) -> str:
     """Spell Python's keywords as the command line's options."""
     names = (
-        "channel_axis|channels|checkpoint|select|include|exclude|mode|nodata|on_error|nan_policy|sample"
-        "|by_folder|weigh|exact"
+        "channel_axis|channels|checkpoint|select|include|exclude|mode|nodata|on_error|nan_policy"
+        "|sample|by_folder|weigh"
     )
     text = text.removesuffix(", or pass verify=False if you trust it")
+    text = re.sub(r"\b(exact|by_folder)=True", lambda m: f"--{m[1].replace('_', '-')}", text)
     text = re.sub(rf"\b({names})='([^']*)'", r"\1=\2", text)
     text = re.sub(rf"\b({names})=(?=\w|-)", lambda m: f"--{m[1].replace('_', '-')} ", text)
     return re.sub(rf"\b({names})=", lambda m: f"--{m[1].replace('_', '-')}", text)

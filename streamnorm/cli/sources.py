@@ -18,6 +18,7 @@ In Python also: arrays and memory maps, tensors, DataLoaders, iterables of array
 them, tables of pandas, Polars and Arrow, xarray objects. URLs need streamnorm[cloud].
 """
 _MOST_SUFFIXES = 6
+_COMMON = (".jpeg", ".jpg", ".png", ".tif")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     rows = [("format", "names end in", "read by")]
     for known in FORMATS:
-        shown = " ".join(known.suffixes[:_MOST_SUFFIXES])
+        common_first = sorted(known.suffixes, key=lambda suffix: suffix not in _COMMON)
+        shown = " ".join(common_first[:_MOST_SUFFIXES])
         more = " …" if len(known.suffixes) > _MOST_SUFFIXES else ""
         state = f"missing: {known.hint}" if known.missing else known.versions or "built in"
         rows.append((known.name, shown + more, state))

@@ -178,7 +178,8 @@ def from_npz_files(files: Files, choice: Choice) -> Source:
     members = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
     select = members[0] if choice.select is None and len(members) == 1 else choice.select
     if select not in members:
-        msg = f"{path.name} holds the arrays {members}; pass select= one of them"
+        none = "" if select is None else f", not {select!r}"
+        msg = f"{path.name} holds the arrays {members}{none}; pass select= one of them"
         raise ValueError(msg)
     items = _member_slices(path, select, choice)
     inputs = partial(inputs_of, files.names, files.place)
