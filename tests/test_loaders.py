@@ -208,7 +208,7 @@ def test_a_transform_that_flattens_does_not_confuse_the_count():
 
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
 def test_workers_of_every_kind_measure_while_kernels_run_in_the_parent(context):
-    from datasets import Measured
+    from loader_data import Measured
 
     big = np.random.default_rng(0).normal(size=(2**20, 3)).astype(np.float32)
     expected, found, done = sn.measure(big), [], threading.Event()
