@@ -27,8 +27,6 @@ _MATTERS = 0.01
 """Of a std: less is of no consequence to what is normalized."""
 _FAR = 0.2
 """Of a std, which is worth a word even where there is too little data to be sure."""
-_IN_MEMORY = ("array", "iterable", "table", "xarray", "DataLoader")
-"""Kinds of sources whose names and sizes say nothing of what is in them."""
 _BLOCKS = 20
 _FEWEST = 5
 """Samples a block, for a drift to be looked for."""
@@ -153,8 +151,8 @@ def _only_pass(value: Value, data: Data) -> Pass | None:
     if len(passes) != 1 or value.meta.provenance.further:
         return None
     (entry,) = passes
-    of_files = entry.kind == data.kind and entry.contents.digest and entry.kind not in _IN_MEMORY
-    return entry if of_files and entry.sample is None else None
+    alike = entry.kind == data.kind and entry.names_its_data
+    return entry if alike and entry.sample is None else None
 
 
 def _scale_between(value: Value, truth: Value) -> float | None:

@@ -13,6 +13,8 @@ __all__ = ["LISTED", "NO_META", "Contents", "Meta", "Pass", "Provenance", "Repor
 
 LISTED = 100
 """Passes and skipped items that are listed one by one; beyond, only counted."""
+_IN_MEMORY = ("array", "iterable", "table", "xarray", "DataLoader")
+"""Kinds of sources whose names and sizes say nothing of what is in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,11 @@ class Pass:
     contents: Contents = Contents()
     weigh: str = ""
     sample: Sample | None = None
+
+    @property
+    def names_its_data(self) -> bool:
+        """Whether names and sizes were there to tell these data from others: those of files."""
+        return bool(self.contents.digest) and self.kind not in _IN_MEMORY
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; the seconds stay out, they are of the run, not of the data."""

@@ -670,3 +670,11 @@ def test_messages_spell_options_as_the_command_line_does(
     np.save("a.npy", np.ones((9, 2)))
     assert main(["compute", "a.npy", *options]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_arrays_of_one_shape_are_merged_without_a_word(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        sn.save(sn.compute(RNG.normal(size=(9, 2))), name)
+    assert main(["merge", "one", "other"]) == 0
+    assert "twice" not in capsys.readouterr().err

@@ -115,7 +115,7 @@ def _twice(parts: Sequence[Value]) -> Iterator[str]:
     for part in parts:
         for entry in part.meta.provenance.passes:
             key = (entry.contents.digest, entry.array)
-            if entry.contents.digest and key in seen:
+            if entry.names_its_data and key in seen:
                 yield (
                     f"{entry.source} was measured twice, or has files of the same names and sizes "
                     f"as another: the same data would be counted twice; a --label each tells"
