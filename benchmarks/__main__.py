@@ -13,7 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks import pages
+
 QUESTIONS = [path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")]
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
 KEPT = ROOT / "benchmarks" / "results"
@@ -75,12 +78,9 @@ def report(content, options):
 
 def render_readme(results):
     """Replace what stands between the markers in README.md."""
-    from benchmarks.report import BEGIN, END, readme_part
+    from benchmarks.report import MARK, readme_part
 
-    path = ROOT / "README.md"
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{readme_part(results)}\n{END}{after}")
+    pages.put(ROOT / "README.md", MARK, readme_part(results))
 
 
 if __name__ == "__main__":

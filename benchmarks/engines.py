@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import streamnorm as sn
+from benchmarks import pages
 
 ROOT = Path(__file__).parent.parent
 PAGE, FOLDER = ROOT / "docs" / "engines.md", Path(__file__).parent / "engine_results"
-BEGIN, END = "<!-- engines -->", "<!-- /engines -->"
+MARK = "engines"
 BAR = 1.2
 COLUMNS = 8
 READING = "reading, and nothing else"
@@ -286,17 +287,14 @@ def main():
         f"rounds, streamnorm and reading in turns, and in turns the first. {versions}."
     )
     kept = FOLDER / "engines.json"
-    if arguments.only and kept.exists():
-        others = json.loads(kept.read_text())["records"]
-        records = [r for r in others if r["engine"] != arguments.only] + records
+    if arguments.only:
+        records = pages.with_kept(records, kept, "engine", list(ENGINES))
     run = {"about": about, "records": records}
     print(table(run))
     if arguments.quick:
         return
-    FOLDER.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{rest.partition(END)[2]}")
+    pages.keep(kept, run)
+    pages.put(PAGE, MARK, table(run))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ benchmarks/format_results and docs/formats.md. ``--quick`` is a look at little d
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 import streamnorm as sn
+from benchmarks import pages
 from streamnorm.origin import new_pass
 
 ROOT = Path(__file__).parent.parent
 PAGE, FOLDER = ROOT / "docs" / "formats.md", Path(__file__).parent / "format_results"
-BEGIN, END = "<!-- formats -->", "<!-- /formats -->"
+MARK = "formats"
 WORKERS = 2
 
 
@@ -329,18 +329,14 @@ def main():
         f"of rounds, in turns; speeds are ratios within a round. {versions}."
     )
     kept = FOLDER / "formats.json"
-    if arguments.only and kept.exists():
-        others = json.loads(kept.read_text())["records"]
-        records += [r for r in others if r["group"] != arguments.only]
-        records.sort(key=lambda r: list(QUESTIONS).index(r["group"]))
+    if arguments.only:
+        records = pages.with_kept(records, kept, "group", list(QUESTIONS))
     run = {"about": about, "records": records}
     print(table(run))
     if arguments.quick:
         return
-    FOLDER.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(run)}\n{END}{rest.partition(END)[2]}")
+    pages.keep(kept, run)
+    pages.put(PAGE, MARK, table(run))
 
 
 if __name__ == "__main__":

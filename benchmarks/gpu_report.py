@@ -2,7 +2,9 @@
 
 import json
 
-BEGIN, END = "<!-- gpu -->", "<!-- /gpu -->"
+from benchmarks import pages
+
+MARK = "gpu"
 NOT_YET = "Not measured on a GPU yet: `python -m benchmarks.gpu` on a machine with one."
 OURS, EXACT, VAR_MEAN = "streamnorm", "streamnorm, exact", "torch.var_mean"
 BARS = {OURS: 0.85, EXACT: 0.35}
@@ -83,6 +85,4 @@ def _word(reached):
 
 def render(readme, folder):
     """Replace what stands between the markers."""
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table(load(folder))}\n{END}{after}")
+    pages.put(readme, MARK, table(load(folder)))

@@ -27,7 +27,7 @@ PICTURES = {
     "growth": "time and memory against the number of values, channels and batches",
     "settings": "speed with other numbers in the kernels",
 }
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+MARK = "benchmark"
 
 
 def table(header, rows):
@@ -193,6 +193,6 @@ def page(results):
 
 
 def readme_part(results):
-    """Return what stands in README.md between BEGIN and END."""
+    """Return what stands in README.md between the marks."""
     picture = f"![{PICTURES['layouts']}](docs/benchmarks/layouts.png)"
     return f"{answer(results, 'stream')}\n\n{picture}\n\n{about(results)}"

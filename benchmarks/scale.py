@@ -146,7 +146,7 @@ def run(number):
     """Simulate; return everything that the page tells."""
     rows = make_parts(number, 10**15 // number)
     begun = time.perf_counter()
-    values = [sn.Moments.of_partial(part.copy()) for part in rows]
+    values = [sn.Moments.of_rows(part.copy()) for part in rows]
     made = time.perf_counter() - begun
     begun = time.perf_counter()
     merged = sn.merge(values)
@@ -164,7 +164,7 @@ def run(number):
             for channels in (3, 4096)
         }
     far = make_parts(number, 10**18 // number)
-    beyond = sn.merge([sn.Moments.of_partial(part.copy()) for part in far])
+    beyond = sn.merge([sn.Moments.of_rows(part.copy()) for part in far])
     return {
         "parts": number,
         "made": made,

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.limbs import widened
 from streamnorm.meta import Meta, Provenance
-from streamnorm.moments import Moments
 from streamnorm.value import Value
 
 __all__ = ["alike", "concat", "with_rows"]
@@ -73,9 +72,7 @@ def alike(records: Sequence[NDArray[np.void]]) -> Sequence[NDArray[np.void]]:
 
 def with_rows(like: V, rows: NDArray[np.void], meta: Meta) -> V:
     """Return a value of the same kind, of records that are its own from now on."""
-    kind: Any = type(like)
-    made: Any = (kind.of_partial if kind is Moments else kind.of_rows)(rows, meta)
-    return made  # type: ignore[no-any-return]
+    return type(like).of_rows(rows, meta)
 
 
 def _keyed(values: Mapping[str, Value]) -> tuple[str, ...]:

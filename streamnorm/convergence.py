@@ -79,7 +79,7 @@ def follow(
             copies = [of_one(name, part) for name, part in outcome.parts]
             fold.add(outcome)
             for rows in copies:
-                value = Moments.of_partial(rows.copy())
+                value = Moments.of_rows(rows.copy())
                 std_sum = std_sum + np.nan_to_num(value.std(ddof=1))
                 stack.push(rows, some=True)
                 if stack.parts >= following:
@@ -97,5 +97,5 @@ def follow(
 
 
 def _point(stack: Stack, channels: int, std_sum: Any) -> tuple[int, Floats, Floats, Floats]:
-    so_far = Moments.of_partial(stack.fold(channels))
+    so_far = Moments.of_rows(stack.fold(channels))
     return stack.parts, so_far.mean, so_far.std(), std_sum / stack.parts

@@ -70,7 +70,7 @@ class ExactMoments(Value):
     [0.2]
     """
 
-    __slots__ = ("_rows",)
+    __slots__ = ()
     _rows: Exact
 
     def __init__(
@@ -96,18 +96,7 @@ class ExactMoments(Value):
         )
         put_extremes(rows, known("minimum", minimum, size), known("maximum", maximum, size))
         check_possible(rows)
-        rows.flags.writeable = False
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_meta", checked_meta(meta, size))
-
-    @classmethod
-    def of_rows(cls, rows: Exact, meta: Meta = NO_META) -> Self:
-        """Wrap what a kernel or a merge made, unchecked; `rows` must not be changed afterwards."""
-        self = object.__new__(cls)
-        rows.flags.writeable = False
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_meta", meta)
-        return self
+        self._hold(rows, checked_meta(meta, size))
 
     @classmethod
     def empty(cls, channels: int) -> Self:
@@ -120,14 +109,6 @@ class ExactMoments(Value):
         ExactMoments(C=2, n=0, mean=[nan nan], std=[nan nan])
         """
         return cls.of_rows(limbs.empty(channels))
-
-    @property
-    def channels(self) -> int:
-        return self._rows.size
-
-    @property
-    def rows(self) -> Exact:
-        return self._rows
 
     @property
     def count(self) -> Counts:
@@ -239,7 +220,7 @@ class ExactMoments(Value):
         if not all(a):
             msg = f"scale must not be 0, got {scale!r}"
             raise ValueError(msg)
-        return Moments.of_partial(readers.affine(self._rows, a, b), self._meta)
+        return Moments.of_rows(readers.affine(self._rows, a, b), self._meta)
 
     def digest(self) -> str:
         """Return a name of the numbers: a SHA-256, as 64 hexadecimal digits.
@@ -290,13 +271,6 @@ class ExactMoments(Value):
         if not mine or nameless(other):
             return {"labels": (), "unlabelled": False}
         return {"labels": cut(mine, theirs), "unlabelled": self._meta.unlabelled}
-
-    def _with(self, meta: Meta) -> Self:
-        return self.of_rows(self._rows, meta)
-
-    @classmethod
-    def _of_rows(cls, rows: Exact, meta: Meta) -> Self:
-        return cls.of_rows(rows, meta)
 
     @classmethod
     def _merged(cls, parts: Sequence["ExactMoments"], meta: Meta) -> Self:

@@ -1,6 +1,7 @@
 """Fields of moments that come from outside: their types, shapes and what no data could have."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from operator import index
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "channels_where",
     "check",
     "checked_meta",
+    "filled",
     "floats",
     "integers",
     "sized",
@@ -55,6 +57,24 @@ def sized(name: str, array: NDArray[Any], channels: int) -> NDArray[Any]:
         msg = f"{name} must have one number per channel, shape ({channels},), got {array.shape}"
         raise ValueError(msg)
     return array
+
+
+def filled(
+    empty: Callable[[int], NDArray[Any]],
+    count: ArrayLike,
+    given: Mapping[str, ArrayLike | None],
+    omitted: ArrayLike | None,
+) -> NDArray[Any]:
+    """Return records, empty ones of as many channels, with the fields that were given."""
+    counts = integers("count", count)
+    rows = empty(counts.size)
+    rows["count"] = counts
+    for name, values in given.items():
+        if values is not None:
+            rows[name] = floats(name, values, counts.size)
+    if omitted is not None:
+        rows["omitted"] = sized("omitted", integers("omitted", omitted), counts.size)
+    return rows
 
 
 def canonical(rows: Partial) -> Partial:

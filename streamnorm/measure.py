@@ -128,7 +128,7 @@ def measure(
     if exact:
         return ExactMoments.of_rows(rows, meta)
     # A value is kept, perhaps one of millions: not with the memory of its array's boxes.
-    return Moments.of_partial(rows if rows.base is None else rows.copy(), meta)
+    return Moments.of_rows(rows if rows.base is None else rows.copy(), meta)
 
 
 class Measured(NamedTuple):

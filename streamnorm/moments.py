@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from streamnorm import partial
 from streamnorm.fields import (
@@ -12,12 +12,12 @@ from streamnorm.fields import (
     canonical,
     check,
     checked_meta,
+    filled,
     floats,
     integers,
-    sized,
 )
 from streamnorm.meta import NO_META, Meta
-from streamnorm.partial import PARTIAL, Partial
+from streamnorm.partial import PARTIAL
 from streamnorm.rounded import Rounded
 
 __all__ = ["Moments"]
@@ -82,27 +82,10 @@ class Moments(Rounded):
         omitted: ArrayLike | None = None,
         meta: Meta = NO_META,
     ) -> None:
-        counts = integers("count", count)
-        rows = partial.empty(counts.size)
-        rows["count"] = counts
         given = {"mean": mean, "m2": m2, "minimum": minimum, "maximum": maximum}
-        for name, values in given.items():
-            if values is not None:
-                rows[name] = floats(name, values, counts.size)
-        if omitted is not None:
-            rows["omitted"] = sized("omitted", integers("omitted", omitted), counts.size)
+        rows = filled(partial.empty, count, given, omitted)
         check(rows)
-        object.__setattr__(self, "_rows", canonical(rows))
-        object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
-
-    @classmethod
-    def of_partial(cls, rows: Partial, meta: Meta = NO_META) -> Self:
-        """Wrap what a kernel or a merge made, unchecked; `rows` must not be changed afterwards."""
-        self = object.__new__(cls)
-        rows.flags.writeable = False
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_meta", meta)
-        return self
+        self._hold(canonical(rows), checked_meta(meta, rows.size))
 
     @classmethod
     def empty(cls, channels: int) -> Self:
@@ -114,7 +97,7 @@ class Moments(Rounded):
         >>> Moments.empty(2)
         Moments(C=2, n=0, mean=[nan nan], std=[nan nan])
         """
-        return cls.of_partial(partial.empty(channels))
+        return cls.of_rows(partial.empty(channels))
 
     @classmethod
     def from_mean_std(
@@ -223,7 +206,7 @@ class Moments(Rounded):
             if (np.isfinite(self._rows[name]) & ~np.isfinite(rows[name])).any():
                 msg = f"scale {scale!r} and shift {shift!r} take the {name} beyond float64"
                 raise OverflowError(msg)
-        return Moments.of_partial(canonical(rows), self._meta.times(a.tolist()))
+        return Moments.of_rows(canonical(rows), self._meta.times(a.tolist()))
 
     def __sub__(self, other: object) -> Self:
         msg = (
@@ -231,13 +214,6 @@ class Moments(Rounded):
             "exact=True, and the difference is exact"
         )
         raise TypeError(msg)
-
-    def _with(self, meta: Meta) -> Self:
-        return self.of_partial(self._rows, meta)
-
-    @classmethod
-    def _of_rows(cls, rows: NDArray[Any], meta: Meta) -> Self:
-        return cls.of_partial(rows, meta)
 
     @classmethod
     def _merged(cls, parts: Sequence["Moments"], meta: Meta) -> Self:
@@ -247,11 +223,4 @@ class Moments(Rounded):
         # Parts without values must not shift the tree: they would change the last digits.
         some = (rows["count"].any(axis=1)) | (rows["omitted"].any(axis=1))
         rows = rows[some] if some.any() and not some.all() else rows
-        return cls.of_partial(partial.merge_tree(rows).copy(), meta)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._rows.tobytes(), self._meta)
-
-
-def _restore(data: bytes, meta: Meta) -> Moments:
-    return Moments.of_partial(np.frombuffer(data, PARTIAL).copy(), meta)
+        return cls.of_rows(partial.merge_tree(rows).copy(), meta)

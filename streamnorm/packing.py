@@ -93,7 +93,7 @@ def unpack(data: bytes, form: Header) -> Any:
         given = Meta(names, shape, Provenance(), tuple(map(Label.from_json, labels)), unlabelled)
         meta = checked_meta(given, form.channels)
     kind: Any = _TYPES[form.kind]
-    return (kind.of_partial if kind is Moments else kind.of_rows)(rows, meta)
+    return kind.of_rows(rows, meta)
 
 
 def to_bytes(value: Value) -> bytes:

@@ -53,7 +53,7 @@ def _styled(draw: Callable[P, Any]) -> Callable[P, Any]:
 
     @wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> Any:
-        with needed("matplotlib", "plot", "pictures").rc_context(_STYLE):
+        with needed("matplotlib", "plot", "drawing").rc_context(_STYLE):
             return draw(*arguments, **options)
 
     return drawn
@@ -69,7 +69,7 @@ def rendered(figure: Any, form: str) -> bytes:
     """
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = BytesIO()
-    with needed("matplotlib", "plot", "pictures").rc_context(_STYLE):
+    with needed("matplotlib", "plot", "drawing").rc_context(_STYLE):
         figure.savefig(buffer, format=form, metadata=undated[form])
     return buffer.getvalue()
 
@@ -93,13 +93,15 @@ def picture_of_channels(value: Value, title: str, ddof: float = 0) -> Any:
     spread = spread[np.isfinite(spread) & (spread > 0)]
     mixed = spread.size > 1 and spread.max() / spread.min() > _MIXED
     if value.channels > _MOST_NAMES:
-        return _bands(value, title, ddof)
-    return _strips(value, title, ddof) if mixed else _bars(value, title, ddof)
+        return _in_one(value, title, ddof, _bands, 8)
+    if mixed:
+        return _strips(value, title, ddof)
+    return _in_one(value, title, ddof, _bars, 1.4 + 0.45 * value.channels)
 
 
 def _figure(width: float, height: float, *grid: int, **options: Any) -> tuple[Any, Any]:
     """Make a figure, large enough for its legend."""
-    figures = needed("matplotlib.figure", "plot", "pictures")
+    figures = needed("matplotlib.figure", "plot", "drawing")
     figure = figures.Figure(figsize=(max(width, 5.0), height), layout="constrained")
     return figure, figure.subplots(*grid, **options)
 
@@ -113,10 +115,10 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _bars(value: Value, title: str, ddof: float) -> Any:
-    """Draw a bar of mean ± std on a line from minimum to maximum, for each channel."""
-    figure, axes = _figure(1.4 + 0.45 * value.channels, 3.6)
-    _draw_bars(axes, value, ddof)
+def _in_one(value: Value, title: str, ddof: float, draw: Callable[..., None], width: float) -> Any:
+    """Draw all channels on one scale."""
+    figure, axes = _figure(width, 3.6)
+    draw(axes, value, ddof)
     axes.set_xlabel("channel")
     axes.set_ylabel("value")
     axes.set_title(_plain(title))
@@ -124,7 +126,8 @@ def _bars(value: Value, title: str, ddof: float) -> Any:
     return figure
 
 
-def _draw_bars(axes: Any, value: Value, ddof: float) -> None:
+def _bars(axes: Any, value: Value, ddof: float) -> None:
+    """Draw a bar of mean ± std on a line from minimum to maximum, for each channel."""
     at, mean, std = np.arange(value.channels), value.mean, value.std(ddof)
     known = value.extremes_known & (value.count > 0)
     if known.any():
@@ -172,18 +175,8 @@ def _strips(value: Value, title: str, ddof: float) -> Any:
     return figure
 
 
-def _bands(value: Value, title: str, ddof: float) -> Any:
+def _bands(axes: Any, value: Value, ddof: float) -> None:
     """Draw mean, std and extremes of many channels as bands along them."""
-    figure, axes = _figure(8, 3.6)
-    _draw_bands(axes, value, ddof)
-    axes.set_xlabel("channel")
-    axes.set_ylabel("value")
-    axes.set_title(_plain(title))
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def _draw_bands(axes: Any, value: Value, ddof: float) -> None:
     at, mean, std = np.arange(value.channels), value.mean, value.std(ddof)
     axes.fill_between(
         at, value.minimum, value.maximum, color=_LIGHT, alpha=0.6, lw=0, label="minimum to maximum"
@@ -213,7 +206,7 @@ def picture_of_arrays(arrays: Mapping[str, Value], title: str, ddof: float = 0) 
     rows = -(-len(shown) // columns)
     figure, grid = _figure(4.5 * columns, 0.9 + 2.2 * rows, rows, columns, squeeze=False)
     for axes, (name, value) in zip(grid.flat, shown, strict=False):
-        draw = _draw_bars if value.channels <= _MOST_IN_PANEL else _draw_bands
+        draw = _bars if value.channels <= _MOST_IN_PANEL else _bands
         draw(axes, value, ddof)
         axes.set_title(_plain(name))
     for axes in grid.flat[len(shown) :]:

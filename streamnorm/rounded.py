@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamnorm.fields import Bools, Counts, Floats
+from streamnorm.meta import Meta
 from streamnorm.value import Value
 
 __all__ = ["Rounded"]
@@ -14,16 +15,7 @@ __all__ = ["Rounded"]
 class Rounded(Value):
     """Statistics of every channel in one array of records: `Moments` and `WeightedMoments`."""
 
-    __slots__ = ("_rows",)
-    _rows: NDArray[np.void]
-
-    @property
-    def channels(self) -> int:
-        return self._rows.size
-
-    @property
-    def rows(self) -> NDArray[np.void]:
-        return self._rows
+    __slots__ = ()
 
     @property
     def count(self) -> Counts:
@@ -76,7 +68,15 @@ class Rounded(Value):
     def __hash__(self) -> int:
         return hash((self.count.tobytes(), np.nan_to_num(self.mean, nan=0.5).tobytes()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self._rows.tobytes(), self._meta)
+
     def _field(self, name: str) -> NDArray[Any]:
         values = np.ascontiguousarray(self._rows[name])
         values.flags.writeable = False
         return values
+
+
+def _restored(kind: type[Rounded], data: bytes, meta: Meta) -> Rounded:
+    rows: NDArray[np.void] = np.frombuffer(data, kind.empty(0).rows.dtype).copy()
+    return kind.of_rows(rows, meta)

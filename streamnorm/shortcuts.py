@@ -155,4 +155,4 @@ def compare(
 
 
 def _variance(rows: Partial) -> Floats:
-    return Moments.of_partial(rows.view()).variance(ddof=1)
+    return Moments.of_rows(rows.view()).variance(ddof=1)

@@ -205,7 +205,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         self._publish()
 
     def _moments(self) -> Moments | WeightedMoments:
-        moments = Moments.of_partial(self._stack.fold(self.n_features_in_))
+        moments = Moments.of_rows(self._stack.fold(self.n_features_in_))
         whole: Any = moments if self._weighted is None else _weighted(moments) + self._weighted
         names = getattr(self, "feature_names_in_", None)
         return whole if names is None else whole.with_meta(names=tuple(names))  # type: ignore[no-any-return]

@@ -129,7 +129,7 @@ class Stack(_Parts):
 
     def value(self, rows: Partial, meta: Meta) -> Moments:
         """Return what was folded as a value."""
-        return Moments.of_partial(rows, meta)
+        return Moments.of_rows(rows, meta)
 
     def _enter_waiting(self) -> None:
         # One by one: whatever interrupts this, none that was entered waits any longer.

@@ -20,8 +20,26 @@ __all__ = ["Value", "checked_value", "merge", "nameless"]
 class Value(ABC):
     """Statistics of every channel: what `Moments` and `ExactMoments` share."""
 
-    __slots__ = ("_meta",)
+    __slots__ = ("_meta", "_rows")
     _meta: Meta
+    _rows: NDArray[np.void]
+
+    @classmethod
+    def of_rows(cls, rows: NDArray[np.void], meta: Meta = NO_META) -> Self:
+        """Wrap what a kernel or a merge made, unchecked; `rows` must not be changed afterwards."""
+        self = object.__new__(cls)
+        self._hold(rows, meta)
+        return self
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, channels: int) -> Self:
+        """Return the value of no data: the identity of ``+``."""
+
+    def _hold(self, rows: NDArray[np.void], meta: Meta) -> None:
+        rows.flags.writeable = False
+        object.__setattr__(self, "_rows", rows)
+        object.__setattr__(self, "_meta", meta)
 
     def __delattr__(self, name: str) -> None:
         self.__setattr__(name, None)
@@ -31,9 +49,9 @@ class Value(ABC):
         raise AttributeError(msg)
 
     @property
-    @abstractmethod
     def channels(self) -> int:
         """Number of channels, C."""
+        return self._rows.size
 
     @property
     def channel_shape(self) -> tuple[int, ...]:
@@ -46,9 +64,9 @@ class Value(ABC):
         return self._meta
 
     @property
-    @abstractmethod
     def rows(self) -> NDArray[np.void]:
         """The numbers as they are in memory: records, read-only, shape (C,)."""
+        return self._rows
 
     @property
     @abstractmethod
@@ -114,7 +132,7 @@ class Value(ABC):
         """Return the same numbers with fields of `meta` replaced, for example ``names``."""
         if "labels" in changes:
             changes.setdefault("unlabelled", False)
-        return self._with(checked_meta(replace(self._meta, **changes), self.channels))
+        return self.of_rows(self._rows, checked_meta(replace(self._meta, **changes), self.channels))
 
     def select(self, channels: str | int | Sequence[str | int]) -> Self:
         """Return some of the channels, in the order asked for.
@@ -145,16 +163,7 @@ class Value(ABC):
         if len(set(at)) < len(at):
             msg = f"a channel is asked for twice in {asked}; name each once"
             raise ValueError(msg)
-        return self._of_rows(self.rows[at], self._meta.of_channels(at))
-
-    @abstractmethod
-    def _with(self, meta: Meta) -> Self:
-        """Return the same numbers with another meta."""
-
-    @classmethod
-    @abstractmethod
-    def _of_rows(cls, rows: NDArray[np.void], meta: Meta) -> Self:
-        """Return the value of records that are ours from now on."""
+        return self.of_rows(self.rows[at], self._meta.of_channels(at))
 
     @classmethod
     @abstractmethod
@@ -172,7 +181,7 @@ class Value(ABC):
         fewest = int(self.count.min(initial=MAX_COUNT))
         most = int(self.count.max(initial=0))
         seen = f"{most:_}" if fewest >= most else f"{fewest:_} to {most:_}"
-        head = self._of_rows(self.rows[:_SHOWN].copy(), NO_META)
+        head = self.of_rows(self.rows[:_SHOWN].copy(), NO_META)
         more = " …" if self.channels > _SHOWN else ""
         mean, std = (_short(values) + more for values in (head.mean, head.std()))
         return f"{type(self).__name__}(C={self.channels}, n={seen}, mean=[{mean}], std=[{std}])"

@@ -1,17 +1,17 @@
 """WeightedMoments: mean and spread of values that do not all count the same."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamnorm import weights
-from streamnorm.fields import Floats, checked_meta, floats, integers, sized
+from streamnorm.fields import Floats, checked_meta, filled
 from streamnorm.meta import NO_META, Meta
 from streamnorm.moments import Moments
 from streamnorm.rounded import Rounded
-from streamnorm.weights import WEIGHTED, Weighted
+from streamnorm.weights import Weighted
 
 __all__ = ["WeightedMoments"]
 
@@ -77,9 +77,6 @@ class WeightedMoments(Rounded):
         omitted: ArrayLike | None = None,
         meta: Meta = NO_META,
     ) -> None:
-        counts = integers("count", count)
-        rows = weights.empty(counts.size)
-        rows["count"] = counts
         given = {
             "weight": weight,
             "weight_squared": weight_squared,
@@ -88,23 +85,9 @@ class WeightedMoments(Rounded):
             "minimum": minimum,
             "maximum": maximum,
         }
-        for name, values in given.items():
-            if values is not None:
-                rows[name] = floats(name, values, counts.size)
-        if omitted is not None:
-            rows["omitted"] = sized("omitted", integers("omitted", omitted), counts.size)
+        rows = filled(weights.empty, count, given, omitted)
         _check(rows)
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_meta", checked_meta(meta, counts.size))
-
-    @classmethod
-    def of_rows(cls, rows: Weighted, meta: Meta = NO_META) -> Self:
-        """Wrap what a measurement or a merge made, unchecked; it must not be changed afterwards."""
-        self = object.__new__(cls)
-        rows.flags.writeable = False
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_meta", meta)
-        return self
+        self._hold(rows, checked_meta(meta, rows.size))
 
     @classmethod
     def empty(cls, channels: int) -> Self:
@@ -181,26 +164,12 @@ class WeightedMoments(Rounded):
             rows[name] = getattr(plain, name)
         return WeightedMoments.of_rows(rows, plain.meta)
 
-    def _with(self, meta: Meta) -> Self:
-        return self.of_rows(self._rows, meta)
-
-    @classmethod
-    def _of_rows(cls, rows: NDArray[Any], meta: Meta) -> Self:
-        return cls.of_rows(rows, meta)
-
     @classmethod
     def _merged(cls, parts: Sequence["WeightedMoments"], meta: Meta) -> Self:
         rows = np.stack([part._rows for part in parts])  # noqa: SLF001
         some = rows["count"].any(axis=1) | rows["omitted"].any(axis=1)
         rows = rows[some] if some.any() and not some.all() else rows
         return cls.of_rows(weights.merge_tree(rows).copy(), meta)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._rows.tobytes(), self._meta)
-
-
-def _restore(data: bytes, meta: Meta) -> WeightedMoments:
-    return WeightedMoments.of_rows(np.frombuffer(data, WEIGHTED).copy(), meta)
 
 
 def _check(rows: Weighted) -> None:

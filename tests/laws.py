@@ -33,8 +33,8 @@ def _measure_by_reference(array, *, channel_axis=1, nan_policy="propagate", mask
     if valid is not None:
         valid = layout.flatten(np.ascontiguousarray(layout.arrange(valid)))
     if block.size == 0:
-        return Moments.of_partial(partial.empty(layout.channels))
-    return Moments.of_partial(reference.measure_block(block, valid, nan_policy == "omit"))
+        return Moments.of_rows(partial.empty(layout.channels))
+    return Moments.of_rows(reference.measure_block(block, valid, nan_policy == "omit"))
 
 
 def _measure_seen_once(array, **options):

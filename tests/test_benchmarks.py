@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the benchmarks need torch")
 
-from benchmarks import bars, engines, gpu_report, report
+from benchmarks import bars, engines, formats, gpu_report, pages, report
 from benchmarks.peers import STREAM
 from benchmarks.results import Record, Results, keep, load_all
 from benchmarks.table_peers import TABLE
@@ -20,7 +20,7 @@ KEPT = load_all(ROOT / "benchmarks" / "results")
 
 
 def test_the_readme_shows_the_run_that_is_kept():
-    shown = (ROOT / "README.md").read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    shown = pages.shown(ROOT / "README.md", report.MARK)
     assert shown.strip() == report.readme_part(KEPT)
 
 
@@ -29,15 +29,32 @@ def test_the_page_shows_the_run_that_is_kept():
 
 
 def test_the_readme_says_what_was_measured_on_gpus():
-    shown = (ROOT / "README.md").read_text().partition(gpu_report.BEGIN)[2]
+    shown = pages.shown(ROOT / "README.md", gpu_report.MARK)
     kept = gpu_report.load(ROOT / "benchmarks" / "gpu_results")
-    assert shown.partition(gpu_report.END)[0].strip() == gpu_report.table(kept)
+    assert shown.strip() == gpu_report.table(kept)
 
 
-def test_the_page_of_engines_shows_the_run_that_is_kept():
-    shown = (ROOT / "docs" / "engines.md").read_text().partition(engines.BEGIN)[2]
-    kept = json.loads((engines.FOLDER / "engines.json").read_text())
-    assert shown.partition(engines.END)[0].strip() == engines.table(kept)
+@pytest.mark.parametrize("measured", [engines, formats], ids=lambda module: module.MARK)
+def test_pages_show_the_run_that_is_kept(measured):
+    kept = json.loads((measured.FOLDER / f"{measured.MARK}.json").read_text())
+    assert pages.shown(measured.PAGE, measured.MARK).strip() == measured.table(kept)
+
+
+def test_one_question_measured_again_leaves_the_others_as_they_are(tmp_path):
+    pages.keep(tmp_path / "kept.json", {"records": [{"of": "a", "n": 1}, {"of": "b", "n": 2}]})
+    new = [{"of": "b", "n": 3}, {"of": "b", "n": 4}]
+    assert pages.with_kept(new, tmp_path / "kept.json", "of", ["b", "a"]) == [
+        *new,
+        {"of": "a", "n": 1},
+    ]
+
+
+def test_only_what_is_between_the_marks_is_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- a -->\nold\n<!-- /a -->\n<!-- b -->\nb\n<!-- /b -->\n")
+    pages.put(page, "a", "new")
+    assert (pages.shown(page, "a"), pages.shown(page, "b")) == ("\nnew\n", "\nb\n")
+    assert page.read_text().startswith("before\n<!-- a -->")
 
 
 def test_merging_a_million_parts_can_be_rehearsed_with_ten_thousand():

@@ -41,7 +41,7 @@ def both(block, valid=None, omit=False):
     out = partial.empty(block.shape[1])
     measure_block(block, valid, precision, omit, out)
     specified = reference.measure_block(block, valid, omit)
-    return Moments.of_partial(out), Moments.of_partial(specified)
+    return Moments.of_rows(out), Moments.of_rows(specified)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the script."""
-    shtab = needed("shtab", "completion", "the command line")
+    shtab = needed("shtab", "completion", "completion")
     _mark_files(arguments.parser, shtab.FILE)
     sys.stdout.write(shtab.complete(arguments.parser, arguments.shell) + "\n")
 

@@ -159,7 +159,7 @@ def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def transform_of(arguments: argparse.Namespace) -> Resized | None:
     """Return what --resize and --crop ask for; set the limit of --max-pixels."""
     if arguments.max_pixels is not None:
-        needed("PIL.Image", "images", "images").MAX_IMAGE_PIXELS = arguments.max_pixels
+        needed("PIL.Image", "images", "--max-pixels").MAX_IMAGE_PIXELS = arguments.max_pixels
     if arguments.resize is None and arguments.crop is None:
         return None
     return Resized(arguments.resize, arguments.crop)

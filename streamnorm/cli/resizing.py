@@ -49,7 +49,7 @@ def _resized(image: Array, size: Size) -> Array:
         height, width = (size * height // shorter, size * width // shorter)
     else:
         height, width = size
-    pillow: Any = needed("PIL.Image", "images", "images")
+    pillow: Any = needed("PIL.Image", "images", "resizing")
     flat = image[:, :, 0] if image.shape[2] == 1 else image
     picture = pillow.fromarray(np.ascontiguousarray(flat))
     found = np.asarray(picture.resize((width, height), pillow.Resampling.BILINEAR))

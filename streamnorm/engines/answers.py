@@ -1,6 +1,5 @@
 """What users of an engine meet: which columns, one value or a dict of them, errors as they were."""
 
-import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from streamnorm.columns import columns_among
 from streamnorm.engines.partitions import Found, Value, with_nulls
 from streamnorm.errors import warn
 from streamnorm.meta import Provenance
+from streamnorm.sources.needs import needed
 
 __all__ = ["ONE", "chosen_columns", "finished", "plain_errors", "required"]
 
@@ -36,15 +36,7 @@ def required(module: str, extra: str) -> Any:
     ImportError
         Naming the extra.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        msg = (
-            f"streamnorm.engines.{extra} needs {name} ({error}); install it with: "
-            f"pip install 'streamnorm[{extra}]'"
-        )
-        raise ImportError(msg) from error
+    return needed(module, extra, f"streamnorm.engines.{extra}")
 
 
 def chosen_columns(

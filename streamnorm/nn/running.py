@@ -120,7 +120,7 @@ class RunningNormalize(KeepsFloat64):
         if self.half_life is not None:
             msg = "with half_life= old values count less, so there are no moments of a data set"
             raise ValueError(msg)
-        return Moments.of_partial(_rows(self._known()))
+        return Moments.of_rows(_rows(self._known()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Learn from a batch if in training, and normalize it; dtypes as of `Normalize`.
@@ -190,13 +190,13 @@ class RunningNormalize(KeepsFloat64):
             raise ValueError(FORGETS)
         if not is_alone():
             check_common(self._common, group, forgets=forgets)
-            new = Moments.of_partial(self._book.new())
+            new = Moments.of_rows(self._book.new())
             self._adopt(self._common + all_merge(new, group))
         return self
 
     def _adopt(self, moments: Moments) -> None:
         """Go on from statistics that all ranks know."""
-        self._common = Moments.of_partial(moments.rows)
+        self._common = Moments.of_rows(moments.rows)
         self._book.adopt(torch.from_numpy(running.to_fields(moments.rows)))
         self._book.publish(self._buffer("statistics"))
         self._made.clear()
@@ -265,7 +265,7 @@ class RunningNormalize(KeepsFloat64):
         if prefix + "statistics" in state_dict and not self.statistics.is_meta:
             self._book = self._book.on(self.statistics.device)
             self._book.adopt(self.statistics)
-            self._common = Moments.of_partial(_rows(self.statistics))
+            self._common = Moments.of_rows(_rows(self.statistics))
         if prefix + "frozen" in state_dict and not self.frozen.is_meta:
             self._is_frozen = bool(self.frozen)
 

@@ -10,7 +10,7 @@ _DISTRIBUTIONS = {"PIL": "Pillow", "sklearn": "scikit-learn"}
 
 
 def needed(module: str, extra: str, what: str) -> Any:
-    """Import the library that is for `what`.
+    """Import the library that `what` needs.
 
     Raises
     ------
@@ -23,6 +23,6 @@ def needed(module: str, extra: str, what: str) -> Any:
         module = module.partition(".")[0]
         library = _DISTRIBUTIONS.get(module, module)
         msg = (
-            f"{what}: needs {library} ({error}); install it with: pip install 'streamnorm[{extra}]'"
+            f"{what} needs {library} ({error}); install it with: pip install 'streamnorm[{extra}]'"
         )
         raise ImportError(msg) from error
