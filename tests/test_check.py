@@ -320,12 +320,12 @@ def test_statistics_taken_after_another_transform_are_doubtful(folder):
 
 @pytest.mark.parametrize("digits", [4, 7])
 def test_shortcuts_are_known_by_the_few_digits_that_are_published(digits):
-    shortcut = IMAGES.reshape(300, 3, -1).std(2, ddof=1).mean(0) / 255
-    stats = sn.compute(IMAGES).affine(1 / 255)
+    shortcut = IMAGES.reshape(300, 3, -1).std(2, ddof=1).mean(0) / 1000
+    stats = sn.compute(IMAGES).affine(1 / 1000)
     published = moments(stats.mean, np.round(shortcut, digits))
-    assert said("shortcut", published, IMAGES, scale=255).severity == "wrong"
+    assert said("shortcut", published, IMAGES, scale=1000).severity == "wrong"
     right = moments(stats.mean, np.round(stats.std(), digits))
-    assert "shortcut" not in codes(right, IMAGES, scale=255)
+    assert "shortcut" not in codes(right, IMAGES, scale=1000)
 
 
 def test_a_drift_names_the_channel_that_drifts():

@@ -734,6 +734,19 @@ def test_rasters_of_other_scales_are_not_pooled(tmp_path):
         sn.compute(tmp_path)
 
 
+def test_rasters_of_other_numbers_of_bands_are_named(tmp_path):
+    from format_data import write_geotiff
+
+    rasterio = pytest.importorskip("rasterio")
+    write_geotiff(tmp_path / "0.tif", 0)
+    with rasterio.open(tmp_path / "0.tif") as file:
+        profile, bands = file.profile, file.read()
+    with rasterio.open(tmp_path / "1.tif", "w", **(profile | {"count": 2})) as file:
+        file.write(bands[:2])
+    with pytest.raises(ValueError, match=r"1\.tif: number of bands: 2, but 3 in the first file"):
+        sn.compute(tmp_path)
+
+
 def test_masks_as_large_as_what_is_in_a_file(tmp_path, monkeypatch):
     zarr = pytest.importorskip("zarr")
     from format_data import write_idx
