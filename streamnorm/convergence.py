@@ -1,19 +1,16 @@
 """How mean and std settle along a stream, beside the level that the shortcut settles at."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from streamnorm import threads
-from streamnorm.fields import Floats
-from streamnorm.folding import Fold
+from streamnorm.fields import Counts, Floats
 from streamnorm.moments import Moments
-from streamnorm.progress import Bar
-from streamnorm.reading import Plan, of_one, outcomes
+from streamnorm.partial import Partial
+from streamnorm.samples import check_only, follow_samples
 from streamnorm.sources.items import Choice
-from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
 
 __all__ = ["Curve", "follow"]
@@ -35,7 +32,7 @@ class Curve:
     source : str
     """
 
-    samples: Floats
+    samples: Counts
     mean: Floats
     std: Floats
     shortcut: Floats
@@ -67,26 +64,24 @@ def follow(
     ValueError
         If the source is empty, or holds several arrays.
     """
-    choice = replace(choice or Choice(), by_sample=1, copies=transform is not None)
-    opened = open_source(source, choice)
-    plan = Plan(choice, transform=transform).fits(opened)
-    fold, stack = Fold(opened, plan), Stack()
+    stack = Stack()
     points: list[tuple[int, Floats, Floats, Floats]] = []
     std_sum: Any = 0.0
     following = 1.0
-    with Bar(opened, None) as bar:
-        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            copies = [of_one(name, part) for name, part in outcome.parts]
-            fold.add(outcome)
-            for rows in copies:
-                value = Moments.of_rows(rows.copy())
-                std_sum = std_sum + np.nan_to_num(value.std(ddof=1))
-                stack.push(rows, some=True)
-                if stack.parts >= following:
-                    points.append(_point(stack, value.channels, std_sum))
-                    following = max(stack.parts + 1, stack.parts * 2 ** (1 / _POINTS_A_DOUBLING))
-            bar.advance(outcome)
-    whole = fold.finish(0.0)
+
+    def take(name: str | None, rows: Partial) -> None:
+        nonlocal std_sum, following
+        check_only(name)
+        value = Moments.of_rows(rows.copy())
+        std_sum = std_sum + np.nan_to_num(value.std(ddof=1))
+        stack.push(rows, some=True)
+        if stack.parts >= following:
+            points.append(_point(stack, value.channels, std_sum))
+            following = max(stack.parts + 1, stack.parts * 2 ** (1 / _POINTS_A_DOUBLING))
+
+    opened, whole = follow_samples(
+        source, choice or Choice(), take, workers=workers, transform=transform
+    )
     if stack.parts and points[-1][0] != stack.parts:
         points.append(_point(stack, points[-1][1].size, std_sum))
     samples, mean, std, shortcut = (np.array(column) for column in zip(*points, strict=True))

@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm import threads
 from streamnorm.arrays import name_of
 from streamnorm.findings import Finding, examine
-from streamnorm.folding import Fold
 from streamnorm.judging import Data, as_normalized, beside
 from streamnorm.partial import PARTIAL, Partial
-from streamnorm.pending import rows_of
-from streamnorm.progress import Bar
-from streamnorm.reading import Plan, outcomes
+from streamnorm.samples import follow_samples
 from streamnorm.shortcuts import BATCH_SIZES, Averages
 from streamnorm.sources.items import Choice
-from streamnorm.sources.registry import open_source
 from streamnorm.value import Value
 
 __all__ = ["check"]
@@ -61,8 +56,8 @@ def check(
     ----------
     statistics : Moments, ExactMoments or WeightedMoments, or dict of these
     source : optional
-        The data that they are for, as for `streamnorm.compute`; read once, image by image, row by
-        row, or, of tables, piece by piece.
+        The data that they are for, as for `streamnorm.compute`; read once, image by image, or, of
+        tables and arrays of one or two axes, 256 rows at a time.
     normalized : bool
         The source is what comes out of normalizing: it should have mean 0 and std 1.
     choice : Choice, optional
@@ -144,24 +139,14 @@ def _read(
     transform: Callable[[Any], Any] | None,
     scale: float,
 ) -> dict[str, Data]:
-    choice = replace(choice, by_sample=_ROWS, copies=transform is not None)
-    opened = open_source(source, choice)
-    plan = Plan(choice, nan_policy="omit", transform=transform).fits(opened)
-    fold = Fold(opened, plan)
     samples: dict[str, _Samples] = {}
-    with Bar(opened, None) as bar:
-        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            # The fold merges in place.
-            copies = [
-                (name or "", rows_of(part.measured.rows).copy())
-                for name, part in outcome.parts
-                if part.measured is not None
-            ]
-            fold.add(outcome)
-            for name, rows in copies:
-                samples.setdefault(name, _Samples()).add(rows, scale)
-            bar.advance(outcome)
-    held = fold.finish(0.0)
+
+    def take(name: str | None, rows: Partial) -> None:
+        samples.setdefault(name or "", _Samples()).add(rows, scale)
+
+    opened, held = follow_samples(
+        source, choice, take, workers=workers, transform=transform, rows=_ROWS, omit=True
+    )
     inputs = None if opened.inputs is None else opened.inputs()
     digest = "" if inputs is None else inputs.contents.digest
     values: Mapping[str, Any] = held if isinstance(held, dict) else {"": held}

@@ -1,7 +1,7 @@
 """Measured items -> values: what belongs together is merged in order, the rest is refused."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
 from streamnorm.meta import LISTED, Contents, Pass, Report, Sample
 from streamnorm.origin import new_pass
+from streamnorm.partial import Partial
 from streamnorm.pending import rows_of
 from streamnorm.reading import Outcome, Part, Plan
 from streamnorm.sources.items import ONLY, Source, Tally
@@ -29,6 +30,7 @@ class Fold:
     split: str = ""
     contents: Contents = field(default_factory=Contents)
     channels: Any = None
+    watch: Callable[[str | None, Partial], None] | None = None
     streams: dict[str | None, Stream] = field(default_factory=dict)
     read: int = 0
     skipped: int = 0
@@ -83,6 +85,9 @@ class Fold:
             if stream is None:
                 stream = self.streams[name] = self._stream()
                 self._check_names(name, part)
+            if self.watch is not None and part.measured is not None:
+                # The stream merges in place.
+                self.watch(name, rows_of(part.measured.rows).copy())
             stream.push(part, forms[name])
 
     def _check_names(self, name: str | None, part: Part) -> None:

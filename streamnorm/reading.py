@@ -9,11 +9,9 @@ from streamnorm.arrays import shape_of, sliceable
 from streamnorm.layout import ChannelAxis
 from streamnorm.masks import both, mask_of, unpacked, where_not
 from streamnorm.measure import Measured, NanPolicy, measure_partial
-from streamnorm.partial import Partial
-from streamnorm.pending import rows_of
 from streamnorm.sources.items import ONLY, Choice, Item, Packing, Reading, Source
 
-__all__ = ["Outcome", "Part", "Plan", "of_one", "outcomes"]
+__all__ = ["Outcome", "Part", "Plan", "outcomes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +72,6 @@ class Outcome(NamedTuple):
             )
             raise ValueError(msg) from self.error
         return self.parts
-
-
-def of_one(name: str | None, part: Part) -> Partial:
-    """Return a copy of what was measured of a sample of the only array: a fold merges in place.
-
-    Raises
-    ------
-    ValueError
-        If the source holds several arrays.
-    """
-    if name is not ONLY or part.measured is None:
-        msg = f"the source holds several arrays, {name} among them; choose one with select="
-        raise ValueError(msg)
-    rows: Partial = rows_of(part.measured.rows).copy()
-    return rows
 
 
 def outcomes(source: Source, plan: Plan, workers: int, start: int = 0) -> Iterator[Outcome]:

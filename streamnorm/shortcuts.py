@@ -4,23 +4,17 @@ None of them is a std of the data: the mean of standard deviations of pieces lea
 pieces' means differ, and weighs a root by the piece.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from streamnorm import threads
 from streamnorm.fields import Floats
-from streamnorm.folding import Fold
-from streamnorm.layout import ChannelAxis
 from streamnorm.moments import Moments
 from streamnorm.partial import Partial
-from streamnorm.progress import Bar
-from streamnorm.reading import Plan, of_one, outcomes
+from streamnorm.samples import check_only, follow_samples
 from streamnorm.sources.items import Choice
-from streamnorm.sources.registry import open_source
 from streamnorm.stacks import Stack
 
 __all__ = ["BATCH_SIZES", "Averages", "Comparison", "Shortcut", "compare"]
@@ -101,9 +95,7 @@ class Averages:
 def compare(
     source: Any,
     *,
-    channel_axis: ChannelAxis | str = "auto",
     workers: int | None = None,
-    on_error: str = "raise",
     choice: Choice | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     scale: float = 1.0,
@@ -113,7 +105,7 @@ def compare(
 
     Parameters
     ----------
-    source, channel_axis, workers, on_error, transform
+    source, workers, transform
         As for `streamnorm.compute`; a sample is an image, or an index of axis 0.
     choice : Choice, optional
         Which part of the source.
@@ -127,27 +119,15 @@ def compare(
     ValueError
         If the source is empty or cannot be read; see `streamnorm.compute`.
     """
-    chosen = replace(
-        choice or Choice(),
-        channel_axis=channel_axis,
-        by_sample=1,
-        skips=on_error == "skip",
-        copies=transform is not None,
-    )
-    opened = open_source(source, chosen)
     averages = Averages(sorted(batch_sizes))
-    plan = Plan(chosen, transform=transform).fits(opened)
-    fold = Fold(opened, plan)
-    started = time.perf_counter()
-    with Bar(opened, None) as bar:
-        for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
-            rows = [of_one(name, part) for name, part in outcome.parts]
-            fold.add(outcome)
-            for sample in rows:
-                averages.add(sample)
-            bar.advance(outcome)
-    value = fold.finish(time.perf_counter() - started)
-    assert isinstance(value, Moments)  # noqa: S101 - several arrays were refused one by one
+
+    def take(name: str | None, rows: Partial) -> None:
+        check_only(name)
+        averages.add(rows)
+
+    _, value = follow_samples(
+        source, choice or Choice(), take, workers=workers, transform=transform
+    )
     pooled = value.affine(1 / scale)
     found = averages.rows(pooled.channels)
     shortcuts = tuple(Shortcut(row.name, row.std / scale) for row in found)

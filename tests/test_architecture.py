@@ -81,7 +81,7 @@ ROOMS = (
     ("progress", "sampling"),
     ("streams",),
     ("folding",),
-    ("checkpoint",),
+    ("checkpoint", "samples"),
     ("compute", "shortcuts", "findings"),
     ("judging",),
     ("doctor", "convergence"),

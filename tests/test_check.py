@@ -7,7 +7,9 @@ import pytest
 
 import streamnorm as sn
 from streamnorm.cli import main
+from streamnorm.convergence import follow
 from streamnorm.doctor import check
+from streamnorm.shortcuts import compare
 from streamnorm.sources.items import Choice
 
 RNG = np.random.default_rng(0)
@@ -339,3 +341,32 @@ def test_what_is_wrong_is_printed_before_what_is_doubtful(tmp_path, capsys):
     sn.save({"a": moments([1.0], [0.0], [1.0], [1.0]), "b": sn.Moments.empty(1)}, tmp_path / "s")
     assert main(["check", str(tmp_path / "s")]) == 1
     assert capsys.readouterr().out.startswith("wrong: b: ")
+
+
+# What is skipped counts nowhere
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for k in range(10):
+        image.fromarray(IMAGES[k, 0]).save(folder / f"{k}.png")
+    for k in range(3):
+        image.fromarray(np.full((9, 9), 60_000 + k, np.uint16)).save(folder / f"z{k}.png")
+    return folder
+
+
+def test_samples_that_do_not_fit_are_in_no_shortcut_and_no_curve(mixed):
+    skipping = Choice(skips=True)
+    with pytest.warns(sn.StreamnormWarning, match="3 item"):
+        comparison = compare(mixed, choice=skipping)
+    assert comparison.samples == 10
+    right = IMAGES[:10, 0].std(axis=(1, 2), ddof=1).mean()
+    np.testing.assert_allclose(comparison.shortcuts[0].std, [right])
+    with pytest.warns(sn.StreamnormWarning, match="3 item"):
+        curve = follow(mixed, choice=skipping)
+    assert (curve.samples[-1], curve.mean[-1]) == (10, pytest.approx(IMAGES[:10, 0].mean()))
+    with pytest.warns(sn.StreamnormWarning, match="3 item"):
+        assert codes(sn.compute(IMAGES[:10, :1]), mixed, choice=skipping) == []

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from streamnorm.cli import options
 from streamnorm.doctor import check
 from streamnorm.findings import Finding
-from streamnorm.sources.items import Choice
 from streamnorm.state import load
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -41,14 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine and print; return the exit code."""
-    chosen = options.choice_of(arguments) | {"nodata": arguments.nodata}
     found = check(
         load(arguments.file),
         arguments.source,
         normalized=arguments.normalized,
-        choice=Choice(
-            channel_axis=arguments.channel_axis, skips=arguments.on_error == "skip", **chosen
-        ),
+        choice=options.choice_of(arguments, nodata=arguments.nodata),
         workers=arguments.workers,
         transform=options.transform_of(arguments),
         scale=float(arguments.scale),

@@ -9,7 +9,6 @@ import numpy as np
 
 from streamnorm.cli import formats, options
 from streamnorm.shortcuts import BATCH_SIZES, Comparison, compare
-from streamnorm.sources.items import Choice
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -42,12 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare and print."""
     comparison = compare(
         arguments.source,
-        channel_axis=arguments.channel_axis,
         workers=arguments.workers,
         batch_sizes=arguments.batch_sizes,
         scale=float(arguments.scale),
-        on_error=arguments.on_error,
-        choice=Choice(**options.choice_of(arguments)),
+        choice=options.choice_of(arguments),
         transform=options.transform_of(arguments),
     )
     published = arguments.published

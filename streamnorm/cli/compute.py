@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
         sample=arguments.sample,
         weigh=arguments.weigh,
         by_folder=arguments.by_folder,
-        **options.choice_of(arguments),
+        **options.chosen_of(arguments),
     )
     stored = moments
     moments = options.scaled(moments, arguments.scale)

@@ -19,6 +19,7 @@ from streamnorm.fields import channels_where
 from streamnorm.labels import Label
 from streamnorm.layout import ChannelAxis
 from streamnorm.meta import Report
+from streamnorm.sources.items import Choice
 from streamnorm.sources.needs import needed
 from streamnorm.value import Value
 
@@ -34,6 +35,7 @@ __all__ = [
     "add_select",
     "checked_output",
     "choice_of",
+    "chosen_of",
     "report_of",
     "say_digests",
     "say_what_is_beyond",
@@ -146,7 +148,14 @@ def add_nodata(parser: Container) -> None:
     )
 
 
-def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def choice_of(arguments: argparse.Namespace, **more: Any) -> Choice:
+    """Return the parsed choice of what to read, for what reads sample by sample."""
+    skips = arguments.on_error == "skip"
+    chosen = chosen_of(arguments) | more
+    return Choice(channel_axis=arguments.channel_axis, skips=skips, **chosen)
+
+
+def chosen_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the parsed choice of what to read, as keywords."""
     return {
         "select": _one_or_list(arguments.select),

@@ -17,7 +17,6 @@ from streamnorm.plotting import (
     picture_of_groups,
     rendered,
 )
-from streamnorm.sources.items import Choice
 from streamnorm.state import load, write_atomically
 from streamnorm.value import Value
 
@@ -87,14 +86,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
 
 def _convergence(arguments: argparse.Namespace) -> Any:
     source = arguments.source[0] if len(arguments.source) == 1 else arguments.source
-    choice = Choice(
-        channel_axis=arguments.channel_axis,
-        skips=arguments.on_error == "skip",
-        **options.choice_of(arguments),
-    )
     curve = follow(
         source,
-        choice=choice,
+        choice=options.choice_of(arguments),
         workers=arguments.workers,
         transform=options.transform_of(arguments),
         scale=float(arguments.scale),
