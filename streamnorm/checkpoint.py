@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from streamnorm.arrays import name_of
+from streamnorm.arrays import as_array, name_of
 from streamnorm.errors import StateFileError, warn
 from streamnorm.folding import Fold
 from streamnorm.labels import listed
@@ -19,6 +19,7 @@ from streamnorm.reading import Plan
 from streamnorm.sources.inputs import Inputs
 from streamnorm.sources.items import Source
 from streamnorm.state import remove_temporaries, write_atomically
+from streamnorm.tensors import on_device
 from streamnorm.version import __version__
 
 __all__ = ["INTERVAL", "Checkpoint", "Clock", "identity_of"]
@@ -78,11 +79,10 @@ def _plain(value: Any) -> str:
         return name_of(value)
     if isinstance(value, list | tuple):
         return _short(f"[{', '.join(map(_plain, value))}]")
-    if isinstance(value, np.ndarray) or (
-        hasattr(value, "dtype") and not isinstance(value, np.generic)
-    ):
-        content = hashlib.sha256(value.tobytes()).hexdigest()
-        return f"{value.dtype} {value.shape} sha256 {content}"
+    if hasattr(value, "dtype") and not isinstance(value, np.generic):
+        array, _, _ = as_array(value.cpu() if on_device(value) else value)
+        content = hashlib.sha256(array.tobytes()).hexdigest()
+        return f"{array.dtype} {array.shape} sha256 {content}"
     # NumPy's integers are written in another way.
     return _short(repr(value.item() if isinstance(value, np.generic) else value))
 

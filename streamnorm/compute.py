@@ -11,6 +11,7 @@ from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
 from streamnorm.labels import Label, labels_of, listed
+from streamnorm.masks import checked_mask
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.meta import Contents
 from streamnorm.moments import Moments
@@ -191,7 +192,7 @@ def compute(
         raise ValueError(msg)
     choice = Choice(
         _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
-        mask, nodata, sample, "image" if weigh == "image" else "",
+        checked_mask(mask), nodata, sample, "image" if weigh == "image" else "",
         by_folder=by_folder, by_sample=int(weigh == "image" or sample is not None),
         skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip
@@ -232,12 +233,9 @@ def compute(
             name: value.with_meta(**_labelled(named, name, by_folder), **given[name])
             for name, value in values.items()
         }
-    if isinstance(channels, Mapping):
-        msg = f"{opened.name} is one array: pass channels= as a list of names"
-        raise TypeError(msg)
     if channels is None and isinstance(select, str) and values.channels == 1:
         channels = [select]
-    return values.with_meta(**labels, **({} if channels is None else {"names": tuple(channels)}))
+    return values.with_meta(**labels, **({} if channels is None else {"names": channels}))
 
 
 def _check_weighing(choice: Choice, weigh: str, exact: bool, checkpoint: Any) -> None:
@@ -267,14 +265,14 @@ def _names_of(values: Mapping[str, Any], channels: Any) -> dict[str, dict[str, A
     """Return the channel names that were given for each of several arrays."""
     if channels is not None and not isinstance(channels, Mapping):
         if all(value.channels == len(channels) for value in values.values()):
-            return {name: {"names": tuple(channels)} for name in values}
+            return {name: {"names": channels} for name in values}
         msg = f"the source holds the arrays {list(values)}; pass channels= as a dict of names"
         raise TypeError(msg)
     given = channels or {}
     if unknown := [name for name in given if name not in values]:
         msg = f"channels= names {unknown[0]!r}, which is not among the arrays {list(values)}"
         raise ValueError(msg)
-    return {name: {"names": tuple(given[name])} if name in given else {} for name in values}
+    return {name: {"names": given[name]} if name in given else {} for name in values}
 
 
 def _warn_of_axes(asked: Any, values: Any) -> None:

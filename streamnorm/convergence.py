@@ -85,10 +85,8 @@ def follow(
     if stack.parts and points[-1][0] != stack.parts:
         points.append(_point(stack, points[-1][1].size, std_sum))
     samples, mean, std, shortcut = (np.array(column) for column in zip(*points, strict=True))
-    channels = mean.shape[1]
-    named = None if isinstance(whole, dict) else whole.meta.names
-    names = named or tuple(map(str, range(channels)))
-    return Curve(samples, mean / scale, std / scale, shortcut / scale, names, opened.name)
+    settled = (mean / scale, std / scale, shortcut / scale)
+    return Curve(samples, *settled, whole.channel_names, opened.name)
 
 
 def _point(stack: Stack, channels: int, std_sum: Any) -> tuple[int, Floats, Floats, Floats]:

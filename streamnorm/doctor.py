@@ -106,7 +106,7 @@ def check(
 def _by_folder(named: Mapping[str, Value]) -> bool:
     """Whether the statistics are those of folders of images, one by one."""
     passes = [entry for value in named.values() for entry in value.meta.provenance.passes]
-    return bool(passes) and all(p.kind == "image files" and p.array for p in passes)
+    return bool(passes) and all(entry.of_folder for entry in passes)
 
 
 def _chosen(named: Mapping[str, Value], select: Any) -> Mapping[str, Value]:

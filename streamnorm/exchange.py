@@ -10,7 +10,7 @@ import numpy as np
 
 from streamnorm.arrays import type_name
 from streamnorm.moments import Moments
-from streamnorm.normalize import without_spread
+from streamnorm.normalize import unit_where_constant
 from streamnorm.sources.needs import needed
 from streamnorm.value import Value, checked_value, merge
 
@@ -79,9 +79,9 @@ def to_scaler(moments: Value) -> Any:
     checked_value(moments)
     preprocessing = needed("sklearn.preprocessing", "sklearn", "a scikit-learn scaler")
     scaler = preprocessing.StandardScaler()
-    std, counts = moments.std(), getattr(moments, "weight", moments.count)
+    counts = getattr(moments, "weight", moments.count)
     scaler.mean_, scaler.var_ = moments.mean.copy(), moments.variance()
-    scaler.scale_ = np.where(without_spread(moments, std), 1.0, std)
+    scaler.scale_ = unit_where_constant(moments)
     scaler.n_samples_seen_ = counts[0] if (counts == counts[0]).all() else counts.copy()
     scaler.n_features_in_ = moments.channels
     if moments.meta.names is not None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from streamnorm.dtypes import scales_may_differ
 from streamnorm.fields import Bools, Floats
 from streamnorm.value import Value
 
@@ -61,8 +62,7 @@ class Finding:
 
 def named_channels(value: Value, flags: Bools) -> tuple[str, ...]:
     """Return the names of the channels of which something is true."""
-    names = value.meta.names or tuple(map(str, range(value.channels)))
-    return tuple(names[i] for i in np.flatnonzero(flags))
+    return tuple(value.channel_names[i] for i in np.flatnonzero(flags))
 
 
 def examine(array: str, value: Value) -> Iterator[Finding]:
@@ -174,7 +174,7 @@ def _origin(array: str, value: Value) -> Iterator[Finding]:
             text = f"{entry.report.skipped:,} items of {entry.source} could not be read"
             yield Finding("skipped", "doubtful", array, (), text)
         kinds = entry.dtype.split("+")
-        if len(kinds) > 1 and not all("float" in kind for kind in kinds):
+        if scales_may_differ(kinds):
             text = f"{' and '.join(kinds)} were pooled: are their scales, 0 to 255 and 0 to 1, one?"
             yield Finding("mixed-scales", "doubtful", array, (), text)
     splits = {entry.split for entry in value.meta.provenance.passes if entry.split}

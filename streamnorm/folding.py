@@ -93,10 +93,16 @@ class Fold:
     def _check_names(self, name: str | None, part: Part) -> None:
         """Refuse names of channels that do not fit, before all the data are read."""
         given = self.channels
+        if isinstance(given, Mapping) and name is ONLY:
+            msg = f"{self.source.name} is one array: pass channels= as a list of names"
+            raise TypeError(msg)
         if isinstance(given, Mapping):
-            given = given.get(name or "")
-        elif name is not None:
+            given = given.get(name)
+        elif name is not ONLY:
             return
+        if isinstance(given, str):
+            msg = f"channel names must be a sequence of strings, got {given!r}"
+            raise ValueError(msg)  # noqa: TRY004 - as where names are given later
         if given is not None and part.measured and len(given) != part.measured.rows.size:
             channels = part.measured.rows.size
             of = "" if name is None else f" of {name}"

@@ -1,5 +1,6 @@
 """What counts: masks that users give, and stored values that mean "nothing here"."""
 
+import sys
 from numbers import Real
 from typing import Any
 
@@ -11,7 +12,7 @@ from streamnorm.normalize import shaped
 from streamnorm.sources.items import Packing, Reading
 from streamnorm.tensors import on_device
 
-__all__ = ["batch_mask", "both", "mask_of", "unpacked", "where_not", "whole_mask"]
+__all__ = ["batch_mask", "both", "checked_mask", "mask_of", "unpacked", "where_not", "whole_mask"]
 
 
 def both(one: Any, other: Any) -> Any:
@@ -37,6 +38,22 @@ def mask_of(given: Any, reading: Reading) -> Any:
         )
         raise ValueError(msg)
     return found
+
+
+def checked_mask(given: Any) -> Any:
+    """Return a mask, if it is none that is given as an array, or a boolean one.
+
+    Raises
+    ------
+    TypeError
+        If it is of another dtype.
+    """
+    if given is not None and not callable(given) and not isinstance(given, int | str):
+        dtype = str(getattr(given, "dtype", np.asarray(given).dtype)).removeprefix("torch.")
+        if dtype != "bool":
+            msg = f"mask must be boolean, True where a value counts, got dtype {dtype}"
+            raise TypeError(msg)
+    return given
 
 
 def batch_mask(given: Any) -> Any:
@@ -84,15 +101,16 @@ def where_not(array: Any, nodata: Any, axis: ChannelAxis) -> Any:
         there = _stored(nodata, stored)
         return None if there is None else _differs(stored, there)
     each = [None if value is None else _stored(value, stored) for value in nodata]
-    valid = None
-    for channel, value in enumerate(each):
-        if value is not None:
-            here = np.arange(len(each)) == channel
-            elsewhere = ~shaped(here, shape_of(array), axis)
-            valid = both(valid, _differs(stored, value) | _like(elsewhere, stored))
-    if valid is None:
-        shaped(np.ones(len(each), bool), shape_of(array), axis)
-    return valid
+    asked = shaped(np.array([value is not None for value in each]), shape_of(array), axis)
+    if not asked.any():
+        return None
+    dtype = _dtype_of(stored)
+    values = np.array([0 if value is None else value for value in each], dtype)
+    differs = stored != _like(shaped(values, shape_of(array), axis), stored)
+    if np.isnan(values).any():
+        nan = _like(shaped(np.isnan(values), shape_of(array), axis), stored)
+        differs &= ~nan | (stored == stored)  # noqa: PLR0124 - NaN
+    return differs | _like(~asked, stored)
 
 
 def unpacked(stored: Any, packing: Packing) -> Any:
@@ -103,7 +121,7 @@ def unpacked(stored: Any, packing: Packing) -> Any:
 
 def _stored(value: Any, array: Any) -> Any:
     """Return a number as an array of this dtype holds it; None if it cannot."""
-    dtype = np.dtype(str(array.dtype).removeprefix("torch."))
+    dtype = _dtype_of(array)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return dtype.type(value)
@@ -117,5 +135,12 @@ def _differs(array: Any, value: Any) -> Any:
     return array == array if value != value else array != value.item()  # noqa: PLR0124 - NaN
 
 
-def _like(mask: Any, array: Any) -> Any:
-    return array.new_tensor(mask, dtype=bool) if on_device(array) else mask
+def _dtype_of(array: Any) -> np.dtype[Any]:
+    return np.dtype(str(array.dtype).removeprefix("torch."))
+
+
+def _like(values: Any, array: Any) -> Any:
+    """Return values as a tensor beside a tensor, of their own dtype."""
+    if not on_device(array):
+        return values
+    return array.new_tensor(values, dtype=getattr(sys.modules["torch"], values.dtype.name))

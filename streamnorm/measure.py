@@ -19,7 +19,15 @@ from streamnorm.partial import Partial
 from streamnorm.pending import Pending, rows_of
 from streamnorm.tensors import check_dense, check_mask, on_device, precision_of_tensor
 
-__all__ = ["Measured", "NanPolicy", "check_nan_policy", "measure", "measure_partial", "meta_of"]
+__all__ = [
+    "Measured",
+    "NanPolicy",
+    "check_nan_policy",
+    "measure",
+    "measure_partial",
+    "meta_of",
+    "refuse_nan",
+]
 
 NanPolicy = Literal["propagate", "omit", "raise"]
 
@@ -167,7 +175,7 @@ def measure_partial(
     else:
         rows = _kernel()(array, layout, precision, valid, omit, workers)
     if nan_policy == "raise":
-        _refuse_nan(rows, exact)
+        refuse_nan(rows, exact=exact)
     return Measured(rows, layout.channel_shape, precision.name, array.size > 0)
 
 
@@ -182,7 +190,7 @@ def _measure_on_device(
     rows, layout = _device_kernel()(tensor, channel_axis, precision, valid, exact=exact, omit=omit)
     if nan_policy == "raise":
         rows = rows_of(rows)
-        _refuse_nan(rows, exact)
+        refuse_nan(rows, exact=exact)
     return Measured(rows, layout.channel_shape, precision.name, tensor.numel() > 0)
 
 
@@ -226,7 +234,14 @@ def check_nan_policy(nan_policy: str) -> None:
         raise ValueError(msg)
 
 
-def _refuse_nan(rows: Partial | Exact, exact: bool) -> None:
+def refuse_nan(rows: Partial | Exact, *, exact: bool) -> None:
+    """Refuse what was measured of data with NaN.
+
+    Raises
+    ------
+    ValueError
+        Naming the channels.
+    """
     # A measured channel's extremes are NaN only where a NaN was seen.
     nan = rows["nan"] > 0 if exact else (rows["count"] > 0) & np.isnan(rows["minimum"])
     if nan.any():

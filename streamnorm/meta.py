@@ -24,13 +24,13 @@ class Report:
     Attributes
     ----------
     read : int
-        Items measured: files, or batches.
+        Items measured: files, members of tars, batches, or blocks of what is large.
     skipped : int
         Items that could not be read, under ``on_error="skip"``.
     skipped_items : tuple of (str, str)
         Name and reason of the first 100 of them.
     ignored : int
-        Files in a folder that are no images by their suffix, or were excluded.
+        Files, members and variables that are not of the data by their names, or were excluded.
     converted : mapping of str to int
         Items whose values were changed on reading, by kind of change.
     omitted : int
@@ -153,6 +153,11 @@ class Pass:
     contents: Contents = Contents()
     weigh: str = ""
     sample: Sample | None = None
+
+    @property
+    def of_folder(self) -> bool:
+        """Whether it is that of one folder of images, read by itself among others."""
+        return self.kind == "image files" and bool(self.array)
 
     @property
     def names_its_data(self) -> bool:

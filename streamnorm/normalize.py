@@ -21,6 +21,7 @@ __all__ = [
     "mean_and_scale",
     "normalized",
     "shaped",
+    "unit_where_constant",
     "without_spread",
 ]
 
@@ -110,6 +111,12 @@ def mean_and_scale(
 def without_spread(moments: Value, std: Floats) -> NDArray[np.bool_]:
     """Return which channels cannot be scaled; a std may round to 0 although the values differ."""
     return np.asarray(moments.constant | (std == 0))
+
+
+def unit_where_constant(moments: Value) -> Floats:
+    """Return what scikit-learn divides by: the std, 1 where it is none, NaN where nothing is."""
+    std = moments.std()
+    return np.where(without_spread(moments, std) & (moments.count > 0), 1.0, std)
 
 
 def shaped(values: Any, shape: tuple[int, ...], channel_axis: ChannelAxis) -> Any:
@@ -290,6 +297,5 @@ class Normalize:
 
 
 def _named(moments: Value, flags: NDArray[np.bool_]) -> str:
-    names = moments.meta.names or tuple(map(str, range(moments.channels)))
-    found = [names[i] for i in np.flatnonzero(flags)]
+    found = [moments.channel_names[i] for i in np.flatnonzero(flags)]
     return ", ".join(found[:10]) + (", …" if len(found) > 10 else "")

@@ -107,7 +107,7 @@ def _figure(width: float, height: float, *grid: int, **options: Any) -> tuple[An
 
 
 def _names(value: Value) -> list[str]:
-    return [_plain(name) for name in value.meta.names or map(str, range(value.channels))]
+    return [_plain(name) for name in value.channel_names]
 
 
 def _plain(text: str) -> str:
@@ -201,22 +201,39 @@ def picture_of_arrays(arrays: Mapping[str, Value], title: str, ddof: float = 0) 
     -------
     matplotlib.figure.Figure
     """
-    shown = list(arrays.items())[:_MOST_PANELS]
-    columns = min(len(shown), 2)
-    rows = -(-len(shown) // columns)
-    figure, grid = _figure(4.5 * columns, 0.9 + 2.2 * rows, rows, columns, squeeze=False)
-    for axes, (name, value) in zip(grid.flat, shown, strict=False):
+    figure, panels, hidden = _panels(arrays, "arrays", 2, 4.5, 2.2)
+    for axes, value in panels:
         draw = _bars if value.channels <= _MOST_IN_PANEL else _bands
         draw(axes, value, ddof)
+    figure.suptitle(f"{_plain(title)}{hidden}", x=0.01, ha="left", fontsize=10)
+    first, _ = panels[0]
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _panels(
+    values: Mapping[str, Value],
+    what: str,
+    columns: int,
+    width: float,
+    height: float,
+    **shared: bool,
+) -> tuple[Any, list[tuple[Any, Value]], str]:
+    """Make a panel for each value, with its name, and say how many have none."""
+    shown = list(values.items())[:_MOST_PANELS]
+    columns = min(len(shown), columns)
+    rows = -(-len(shown) // columns)
+    size = 0.6 + width * columns, 1.1 + height * rows
+    figure, grid = _figure(*size, rows, columns, squeeze=False, **shared)
+    panels = []
+    for axes, (name, value) in zip(grid.flat, shown, strict=False):
         axes.set_title(_plain(name))
+        panels.append((axes, value))
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    hidden = (
-        f" (the first {len(shown)} of {len(arrays)} arrays)" if len(arrays) > len(shown) else ""
-    )
-    figure.suptitle(f"{_plain(title)}{hidden}", x=0.01, ha="left", fontsize=10)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+    more = len(values) > len(shown)
+    hidden = f" (the first {len(shown)} of {len(values)} {what})" if more else ""
+    return figure, panels, hidden
 
 
 @_styled
@@ -274,32 +291,23 @@ def picture_of_groups(groups: Mapping[str, Value], title: str, ddof: float = 0) 
     if len(channels) > 1:
         msg = f"groups of {' and '.join(map(str, sorted(channels)))} channels have no common axes"
         raise ValueError(msg)
-    shown = list(groups.items())[:_MOST_PANELS]
-    columns = min(len(shown), 5 if len(shown) > 8 else 4)
-    rows = -(-len(shown) // columns)
     width = max(1.7, 0.9 + 0.2 * channels.pop())
-    figure, grid = _figure(
-        0.6 + width * columns, 1.1 + 1.5 * rows, rows, columns, sharex=True, sharey=True,
-        squeeze=False,
-    )  # fmt: skip
+    columns = 5 if len(groups) > 8 else 4
+    figure, panels, hidden = _panels(
+        groups, "groups", columns, width, 1.5, sharex=True, sharey=True
+    )
     means = np.array([value.mean for value in groups.values()])
     there = np.isfinite(means)
     with np.errstate(all="ignore"):
         middle = np.where(there, means, 0).sum(0) / there.sum(0)
-    for axes, (name, value) in zip(grid.flat, shown, strict=False):
+    for axes, value in panels:
         at, mean, std = np.arange(value.channels), value.mean, value.std(ddof)
         axes.hlines(middle, at - 0.4, at + 0.4, _LIGHT, lw=3)
         axes.vlines(at, mean - std, mean + std, _BLUE, lw=2, alpha=0.5)
         axes.plot(at, mean, "o", color=_BLUE, ms=4)
-        axes.set_title(_plain(name))
         if value.channels <= _MOST_NAMES:
             axes.set_xticks(at, _names(value), rotation=_rotation(_names(value)))
         axes.set_xlim(-0.6, value.channels - 0.4)
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
-    hidden = (
-        f" (the first {len(shown)} of {len(groups)} groups)" if len(groups) > len(shown) else ""
-    )
     figure.suptitle(
         f"{_plain(title)}{hidden}\nmean ± std; grey: the mean over groups",
         x=0.01,

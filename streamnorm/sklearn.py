@@ -18,7 +18,7 @@ from streamnorm import threads
 from streamnorm.exact import ExactMoments
 from streamnorm.measure import measure
 from streamnorm.moments import Moments
-from streamnorm.normalize import constants, denormalized, normalized, without_spread
+from streamnorm.normalize import constants, denormalized, normalized, unit_where_constant
 from streamnorm.stacks import Stack
 from streamnorm.value import Value, checked_value
 from streamnorm.weighing import measure_weighted
@@ -218,11 +218,7 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         self.n_samples_seen_ = seen[0] if (seen == seen[0]).all() else seen.copy()
         self.mean_ = moments.mean.copy() if needed else None
         self.var_ = moments.variance() if self.with_std else None
-        self.scale_ = None
-        if self.with_std:
-            std = moments.std()
-            self.scale_ = np.where(without_spread(moments, std), 1.0, std)
-            self.scale_[moments.count == 0] = np.nan
+        self.scale_ = unit_where_constant(moments) if self.with_std else None
 
     def _mapped(self, array: Any, copy: bool | None, formula: Any) -> Any:
         mean: Any = self.mean_ if self.with_mean else np.zeros(self.n_features_in_)

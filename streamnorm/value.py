@@ -1,4 +1,4 @@
-"""What both values are: immutable, mergeable, with the same readers; and the merge of many."""
+"""What all values are: immutable, mergeable, with the same readers; and the merge of many."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,7 +18,7 @@ __all__ = ["Value", "checked_value", "merge", "nameless"]
 
 
 class Value(ABC):
-    """Statistics of every channel: what `Moments` and `ExactMoments` share."""
+    """Statistics of every channel: what `Moments`, `ExactMoments` and `WeightedMoments` share."""
 
     __slots__ = ("_meta", "_rows")
     _meta: Meta
@@ -57,6 +57,11 @@ class Value(ABC):
     def channel_shape(self) -> tuple[int, ...]:
         """Shape of the kept axes; ``(C,)`` unless several axes were kept."""
         return self._meta.channel_shape or (self.channels,)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels; their positions where they have none."""
+        return self._meta.names or tuple(map(str, range(self.channels)))
 
     @property
     def meta(self) -> Meta:

@@ -6,9 +6,8 @@ import numpy as np
 
 from streamnorm import weights
 from streamnorm.arrays import Array, as_array, broadcast_mask, shape_of
-from streamnorm.fields import channels_where
 from streamnorm.layout import ChannelAxis
-from streamnorm.measure import NanPolicy, check_nan_policy, meta_of
+from streamnorm.measure import NanPolicy, check_nan_policy, meta_of, refuse_nan
 from streamnorm.weighted import WeightedMoments
 
 __all__ = ["measure_weighted"]
@@ -80,9 +79,8 @@ def measure_weighted(
     a = None if aweights is None else _weights("aweights", aweights, array.shape)
     f = None if fweights is None else _weights("fweights", fweights, array.shape)
     rows, shape = weights.measure_array(array, channel_axis, a, f, valid, omit=nan_policy == "omit")
-    if nan_policy == "raise" and (nan := (rows["count"] > 0) & np.isnan(rows["minimum"])).any():
-        msg = f"NaN in channel(s) {channels_where(nan)} under nan_policy='raise'"
-        raise ValueError(msg)
+    if nan_policy == "raise":
+        refuse_nan(rows, exact=False)
     return WeightedMoments.of_rows(rows, meta_of(shape))
 
 

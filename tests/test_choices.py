@@ -678,3 +678,84 @@ def test_arrays_of_one_shape_are_merged_without_a_word(tmp_path, monkeypatch, ca
         sn.save(sn.compute(RNG.normal(size=(9, 2))), name)
     assert main(["merge", "one", "other"]) == 0
     assert "twice" not in capsys.readouterr().err
+
+
+# What is refused before the work, and what is counted of all
+
+
+@pytest.mark.parametrize("name", ["x-images-idx3-ubyte", "x.wav", "x.nii", "x.tif"])
+def test_files_without_names_inside_refuse_to_select(tmp_path, name):
+    import format_data
+
+    write = {
+        "x-images-idx3-ubyte": format_data.write_idx,
+        "x.wav": format_data.write_wav,
+        "x.nii": format_data.write_nifti,
+        "x.tif": format_data.write_geotiff,
+    }[name]
+    write(tmp_path / name, 0)
+    with pytest.raises(ValueError, match="select= does not apply"):
+        sn.compute(tmp_path / name, select="left")
+
+
+def test_a_mask_of_numbers_is_refused_before_anything_is_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "h.h5", "w") as file:
+        file["a"] = np.ones((4, 3))
+    for on_error in ("raise", "skip"):
+        with pytest.raises(TypeError, match=r"^mask must be boolean"):
+            sn.compute(tmp_path / "h.h5", mask=np.ones((4, 3)), on_error=on_error)
+
+
+@pytest.mark.parametrize(
+    ("channels", "error", "words"),
+    [("rgb", ValueError, "sequence of strings"), ({"x": ["a"]}, TypeError, "is one array")],
+)
+def test_names_of_channels_that_fit_nothing_are_refused_at_once(channels, error, words):
+    taken = []
+
+    def batches():
+        for k in range(9):
+            taken.append(k)
+            yield X[:4]
+
+    with pytest.raises(error, match=words):
+        sn.compute(batches(), channels=channels, workers=1)
+    assert len(taken) < 9
+
+
+def test_a_mask_may_be_a_tensor_where_a_checkpoint_is_kept(tmp_path):
+    torch = pytest.importorskip("torch")
+    mask = torch.from_numpy(VALID)
+    np.save(tmp_path / "x.npy", X)
+    got = sn.compute(tmp_path / "x.npy", mask=mask, checkpoint=tmp_path / "kept")
+    assert got == sn.compute(tmp_path / "x.npy", mask=VALID)
+
+
+def test_what_is_read_by_folder_is_counted_of_all(pictures, capsys):
+    folder, arrays = pictures
+    for k, path in enumerate(sorted(folder.iterdir())):
+        (folder / f"class-{k % 3}").mkdir(exist_ok=True)
+        path.rename(folder / f"class-{k % 3}" / path.name)
+    assert main(["compute", str(folder), "--by-folder"]) == 0
+    assert f"{len(arrays)} read" in capsys.readouterr().err
+
+
+def test_files_beside_a_single_array_are_counted_as_ignored(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "x.txt").write_text("nothing")
+    assert sn.compute(tmp_path).meta.report.ignored == 1
+    np.save(tmp_path / "b.npy", X + 1)
+    only = sn.compute(tmp_path, include=["a.npy"])
+    assert (only, only.meta.report.ignored) == (sn.measure(X), 2)
+
+
+def test_nodata_of_some_channels_and_of_nan(monkeypatch):
+    values = np.array([[0.0, 1.0, np.nan], [5.0, 0.0, 2.0], [np.nan, 7.0, 300.0]])
+    got = sn.compute(values, nodata=[0, None, float("nan")], nan_policy="omit")
+    assert got.count.tolist() == [1, 3, 2]
+    whole = np.array([[0, 1], [5, 0]], np.uint8)
+    assert sn.compute(whole, nodata=[0, 0.5]).count.tolist() == [1, 2]
+    assert sn.compute(whole, nodata=[300, None]).count.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="expected 3 channels"):
+        sn.compute(whole, nodata=[0, 0, 0])

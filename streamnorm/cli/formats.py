@@ -47,7 +47,7 @@ def alone(held: Held, what: str) -> Value:
 def as_table(held: Held, ddof: float) -> str:
     """One row a channel; several arrays one below the other."""
     moments = held if isinstance(held, Value) else concat(held)
-    names = moments.meta.names or tuple(map(str, range(moments.channels)))
+    names = moments.channel_names
     omitted = bool(moments.omitted.any())
     rows: list[tuple[str, ...]] = [(*_COLUMNS, "omitted") if omitted else _COLUMNS]
     columns = [moments.mean, moments.std(ddof), moments.minimum, moments.maximum]

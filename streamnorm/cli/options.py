@@ -125,8 +125,7 @@ def selected(held: Held, names: Sequence[str]) -> Held:
     """
     if not names:
         return held
-    positions = [] if isinstance(held, Mapping) else list(map(str, range(held.channels)))
-    there: Any = held if isinstance(held, Mapping) else held.meta.names or positions
+    there: Any = held if isinstance(held, Mapping) else held.channel_names
     if wrong := [name for name in names if name not in there]:
         msg = f"there is no {wrong[0]!r}, only {', '.join(there)}"
         raise ValueError(msg)
@@ -214,7 +213,11 @@ def checked_output(path: str | None, sources: Sequence[str]) -> None:
 
 def report_of(held: Held) -> Report:
     """Return the report of a pass, of all its arrays together."""
-    reports = [value.meta.report for value in _values(held)]
+    values = _values(held)
+    reports = [value.meta.report for value in values]
+    if all(entry.of_folder for value in values for entry in value.meta.provenance.passes):
+        return sum(reports, Report())
+    # Items hold all arrays.
     return replace(
         reports[0],
         read=max(report.read for report in reports),

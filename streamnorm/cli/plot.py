@@ -76,8 +76,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
     reading = ("workers", "include", "exclude", "resize", "crop", "mode", "max_pixels")
     idle = ["ddof"] if arguments.convergence else list(reading)
     given = [name for name in idle if getattr(arguments, name)]
-    if not arguments.convergence and arguments.channel_axis != "auto":
-        given.append("channel_axis")
+    if not arguments.convergence:
+        given += ["channel_axis"] if arguments.channel_axis != "auto" else []
+        given += ["on_error"] if arguments.on_error != "raise" else []
     if given:
         kind = "a picture with --convergence" if arguments.convergence else "a state file"
         msg = f"--{given[0].replace('_', '-')} does not apply to {kind}"

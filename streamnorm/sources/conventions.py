@@ -4,7 +4,7 @@ The CF conventions, chapters 2.5.1 (missing data) and 8.1 (packed data), which N
 what is in zarr and HDF5, follow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from streamnorm.arrays import Array
 from streamnorm.masks import both, where_not
 from streamnorm.sources.items import Packing, Reading
 
-__all__ = ["Convention", "is_aside"]
+__all__ = ["Convention", "is_aside", "named_aside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,13 @@ class Convention:
         return value + (1 << 8 * array.dtype.itemsize) if wraps else value
 
 
-def is_aside(
-    name: str, dimensions: tuple[str, ...], attributes: Sequence[Mapping[str, Any]]
-) -> bool:
+def named_aside(attributes: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return what the attributes of all variables of a group name as coordinates and the like."""
+    roles = ("coordinates", "bounds", "grid_mapping")
+    return {name for of in attributes for role in roles for name in _text(of.get(role, "")).split()}
+
+
+def is_aside(name: str, dimensions: tuple[str, ...], named: Collection[str]) -> bool:
     """Whether a variable only describes others: a coordinate, its bounds, or what has no axis.
 
     Parameters
@@ -99,13 +103,10 @@ def is_aside(
     name : str
     dimensions : tuple of str
         Names of its axes.
-    attributes : sequence of mapping
-        Those of all variables of the group.
+    named : collection of str
+        See `named_aside`.
     """
-    if not dimensions or dimensions == (name,):
-        return True
-    roles = ("coordinates", "bounds", "grid_mapping")
-    return any(name in _text(of.get(role, "")).split() for of in attributes for role in roles)
+    return not dimensions or dimensions == (name,) or name in named
 
 
 def _numbers(value: Any) -> list[Any]:

@@ -33,6 +33,7 @@ def by_file(
     *,
     one_kind: bool = False,
     single: bool = False,
+    named: bool = False,
     slices_masks: bool = False,
 ) -> Callable[[Files, Choice], Source]:
     """Return what opens files of a format, given what yields the items of one.
@@ -45,12 +46,14 @@ def by_file(
         What provenance calls them.
     axis, one_kind, single
         As in `Source`.
+    named : bool
+        Whether files hold arrays by name, of which select= takes some.
     slices_masks : bool
         Whether the items have their part of a mask that is given for the whole of every array.
     """
 
     def opens(files: Files, choice: Choice) -> Source:
-        choice.refuse(kind, "mode", "indices", "sample")
+        choice.refuse(kind, "mode", "indices", "sample", *(() if named else ("select",)))
         files = wanted_of(files, choice)
         notes = Notes()
         found, size = in_file_order(files, choice, items, notes)

@@ -6,10 +6,9 @@ A new one is a generator of items (see `streamnorm.sources.files`) and an entry 
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 
 from streamnorm.layout import ChannelAxis
-from streamnorm.sources import numpy_files, pictures, tiff
+from streamnorm.sources import numpy_files, pictures
 from streamnorm.sources.audio import audio_items
 from streamnorm.sources.files import by_file, one_channel
 from streamnorm.sources.hdf5 import hdf5_items
@@ -70,6 +69,9 @@ class Format:
     @property
     def versions(self) -> str:
         """Names and versions of what reads it."""
+        # It loads much that nobody needs who reads nothing.
+        from importlib import metadata
+
         names = ("pillow" if module == "PIL" else module for module in self.needs)
         return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
@@ -109,12 +111,11 @@ GEOTIFF = Format(
     by_file(raster_items, "rasters", _bands_first, one_kind=True, single=True),
     ("rasterio",),
     "geo",
-    tiff.is_tiff,
 )
 ZARR = Format(
     "zarr",
     (".zarr", ".zarr.zip"),
-    by_file(zarr_items, "zarr stores", one_channel, slices_masks=True),
+    by_file(zarr_items, "zarr stores", one_channel, named=True, slices_masks=True),
     ("zarr",),
     "zarr",
 )
@@ -134,21 +135,21 @@ FORMATS: Sequence[Format] = (
     Format(
         "Parquet",
         (".parquet", ".pq"),
-        by_file(parquet_items, "Parquet files", column_axis),
+        by_file(parquet_items, "Parquet files", column_axis, named=True),
         ("pyarrow",),
         "tables",
     ),
     Format(
         "CSV",
         (".csv", ".tsv", ".csv.gz", ".tsv.gz"),
-        by_file(csv_items, "CSV files", column_axis),
+        by_file(csv_items, "CSV files", column_axis, named=True),
         ("pyarrow",),
         "tables",
     ),
     Format(
         "Arrow",
         (".arrow", ".feather", ".ipc"),
-        by_file(arrow_items, "Arrow files", column_axis),
+        by_file(arrow_items, "Arrow files", column_axis, named=True),
         ("pyarrow",),
         "tables",
     ),
@@ -156,14 +157,14 @@ FORMATS: Sequence[Format] = (
     Format(
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".he5"),
-        by_file(hdf5_items, "HDF5 files", one_channel, slices_masks=True),
+        by_file(hdf5_items, "HDF5 files", one_channel, named=True, slices_masks=True),
         ("h5py",),
         "hdf5",
     ),
     Format(
         "NetCDF",
         (".nc", ".nc4", ".cdf", ".netcdf"),
-        by_file(netcdf_items, "NetCDF files", one_channel, slices_masks=True),
+        by_file(netcdf_items, "NetCDF files", one_channel, named=True, slices_masks=True),
         ("netCDF4",),
         "netcdf",
     ),

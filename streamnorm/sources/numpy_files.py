@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -16,7 +17,7 @@ from streamnorm.arrays import Array
 from streamnorm.dtypes import precision_of
 from streamnorm.masks import batch_mask, whole_mask
 from streamnorm.sources.arrays import slice_count, sliced_axis, slices, with_checked_indices
-from streamnorm.sources.files import by_file, failed
+from streamnorm.sources.files import by_file, failed, wanted_of
 from streamnorm.sources.inputs import inputs_of
 from streamnorm.sources.items import (
     Choice,
@@ -48,7 +49,7 @@ class _Header(NamedTuple):
 
 def _from_npy(path: Path, choice: Choice) -> Source:
     """Read a ``.npy`` file in slices."""
-    choice.refuse("a .npy file", "include", "exclude", "mode", "select")
+    choice.refuse("a .npy file", "mode", "select")
     return _from_header(path, _Header.of(path), choice)
 
 
@@ -129,10 +130,11 @@ def from_npy_files(files: Files, choice: Choice) -> Source:
     """Read ``.npy`` files one after the other; one of several that is damaged is one item."""
     if files.place.system is not None:
         return _npy_streams(files, choice)
+    files = wanted_of(files, choice)
     paths = list(map(files.place.path, files.names))
     if len(paths) == 1:
-        return _from_npy(Path(paths[0]), choice)
-    choice.refuse(".npy files", "include", "exclude", "mode", "select", "indices", "sample")
+        return replace(_from_npy(Path(paths[0]), choice), ignored=files.ignored)
+    choice.refuse(".npy files", "mode", "select", "indices", "sample")
     sources, damaged = [], []
     for path in paths:
         try:

@@ -81,19 +81,20 @@ def _open_path(path: str, choice: Choice) -> Source:
 
 
 def _open_list(paths: list[str], choice: Choice) -> Source:
-    places = {place.system: place for place in (place_of(path)[0] for path in paths)}
+    found = list(map(place_of, paths))
+    places = {place.system: place for place, _ in found}
     if len(places) > 1:
         msg = f"{paths[0]} and others lie in different places; pass those of one place at a time"
         raise ValueError(msg)
     (place,) = places.values()
-    names = [place_of(path)[1] for path in paths]
-    return _open_files(Files(place, names, f"{len(paths)} files"), choice)
+    return _open_files(Files(place, [name for _, name in found], f"{len(paths)} files"), choice)
 
 
 def _open_folder(place: Place, path: str, choice: Choice) -> Source:
     """Read the images below a folder, or what else is there of one format only."""
     names = sorted(place.walk())
-    kinds = Counter(known.name for name in names if (known := _visible(name)))
+    known_names = [(name, known.name) for name in names if (known := _visible(name))]
+    kinds = Counter(kind for _, kind in known_names)
     if not kinds:
         what = ", ".join(known.name for known in FORMATS)
         msg = (
@@ -106,7 +107,7 @@ def _open_folder(place: Place, path: str, choice: Choice) -> Source:
         msg = f"{path} holds files of several formats ({what}); pass one kind, as '{path}/**/*.csv'"
         raise ValueError(msg)
     chosen = IMAGES.name if IMAGES.name in kinds else next(iter(kinds))
-    read = [name for name in names if (known := _visible(name)) and known.name == chosen]
+    read = [name for name, kind in known_names if kind == chosen]
     files = Files(place, read, path, len(names) - len(read))
     return _format(files).open(files, choice)
 
@@ -162,5 +163,5 @@ def _format(files: Files) -> Format:
         msg = f"{others[0]}: expected files of one kind, as {files.names[0]} is {first.name}"
         raise ValueError(msg)
     # One that is a map among pictures is refused when it is read; to look into all takes long.
-    maps = first is IMAGES and all(map(tiff.is_tiff, files.names))
+    maps = first is IMAGES and all(map(GEOTIFF.is_format_of, files.names))
     return GEOTIFF if maps and tiff.is_map(files.place, files.names[0]) else first

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamnorm.layout import kept_axes
 from streamnorm.masks import both, whole_mask
-from streamnorm.sources.conventions import Convention, is_aside
+from streamnorm.sources.conventions import Convention, is_aside, named_aside
 from streamnorm.sources.files import read_now
 from streamnorm.sources.items import ITEM_VALUES, Choice, Item, Named
 from streamnorm.sources.places import File, Notes
@@ -75,8 +75,9 @@ def variable_items(
     """
     asides = _asides(variables, others) if choice.select is None else set()
     there = [variable.name for variable in variables if variable.name not in asides]
-    numeric = [v.name for v in variables if v.kind in "biuf" and v.name not in asides]
-    _note_empty(file, [v for v in variables if v.name in numeric])
+    measurable = [v for v in variables if v.kind in "biuf" and v.name not in asides]
+    numeric = [variable.name for variable in measurable]
+    _note_empty(file, measurable)
     file.notes.ignored += len(asides)
     notes = Notes() if file.arrays else file.notes
     chosen = chosen_names(choice, there, numeric, file.name, notes)
@@ -87,9 +88,10 @@ def variable_items(
     for name in chosen:
         variable = by_name[name]
         convention = Convention.of(variable.attributes, variable.default)
+        mask = whole_mask(choice.mask, variable.shape)
         for block in _blocks(variable, choice):
             done += math.prod(part.stop - part.start for part in block)
-            later = partial(_read, variable, convention, block, choice)
+            later = partial(_read, variable, convention, block, mask, choice)
             read: Callable[[], Any] = read_now(later) if eager else later
             yield Item(f"{file.name}:{name}{_where(block)}", read, done / total)
 
@@ -107,19 +109,20 @@ def _asides(variables: Sequence[Variable], others: Sequence[Mapping[str, Any]]) 
         groups.setdefault(variable.name.rpartition("/")[0], []).append(variable)
     found = set()
     for group, there in groups.items():
-        attributes = [*(variable.attributes for variable in there), *others]
+        named = named_aside([*(variable.attributes for variable in there), *others])
         for variable in there:
             inside = variable.name.removeprefix(f"{group}/")
-            if is_aside(inside, variable.dimensions, attributes):
+            if is_aside(inside, variable.dimensions, named):
                 found.add(variable.name)
     return found
 
 
-def _read(variable: Variable, convention: Convention, block: Blocks, choice: Choice) -> list[Named]:
+def _read(
+    variable: Variable, convention: Convention, block: Blocks, mask: Any, choice: Choice
+) -> list[Named]:
     reading = convention.reading(variable.read(block), declared=choice.declared)
-    given = whole_mask(choice.mask, variable.shape)
-    if given is not None:
-        reading = reading._replace(mask=both(reading.mask, given[block]))
+    if mask is not None:
+        reading = reading._replace(mask=both(reading.mask, mask[block]))
     return [(key_of(variable.name, choice), reading)]
 
 
