@@ -10,6 +10,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
+from streamnorm.interrupts import Interrupts
+
 __all__ = ["in_order", "resolve", "spread"]
 
 T = TypeVar("T")
@@ -56,14 +58,18 @@ def spread(work: Callable[[], None], threads: int) -> None:
 
     `work` takes what is left to do piece by piece, so a thread that wakes late only does less.
     """
-    others = [_pool(threads - 1).submit(work) for _ in range(1, threads)]
-    try:
+    if threads == 1:
         work()
-    finally:
-        for other in others:
-            # Nothing is left for one that has not begun.
-            if not other.cancel():
-                other.result()
+        return
+    with Interrupts():
+        others = [_pool(threads - 1).submit(work) for _ in range(1, threads)]
+        try:
+            work()
+        finally:
+            for other in others:
+                # Nothing is left for one that has not begun.
+                if not other.cancel():
+                    other.result()
 
 
 def in_order(
@@ -78,20 +84,26 @@ def in_order(
         yield from map(work, items)
         return
     stopped = threading.Event()
+    interrupts = Interrupts()
 
     def work_group(members: list[T]) -> list[R]:
-        return [work(member) for member in members if not stopped.is_set()]
+        return [work(m) for m in members if not (interrupts.came or stopped.is_set())]
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="streamnorm-compute")
     under_way: deque[Future[list[R]]] = deque()
     remaining = iter(items)
     try:
         while members := list(islice(remaining, group)):
-            under_way.append(pool.submit(work_group, members))
-            if len(under_way) >= AHEAD * workers:
-                yield from under_way.popleft().result()
+            with interrupts:
+                under_way.append(pool.submit(work_group, members))
+                full = len(under_way) >= AHEAD * workers
+                done = under_way.popleft().result() if full else []
+            yield from done
         while under_way:
-            yield from under_way.popleft().result()
+            with interrupts:
+                done = under_way.popleft().result()
+            yield from done
     finally:
-        stopped.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        with interrupts:
+            stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -53,6 +53,12 @@ def fashion(data):
 
 
 @pytest.fixture
+def untraced():
+    """Return an environment without coverage, whose own lock an interrupt can leave locked."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
+@pytest.fixture
 def streamnorm_command():
     """Run the command line in a real process."""
     import subprocess

@@ -277,7 +277,7 @@ def test_the_installed_command_is_the_module(tmp_path):
     assert done.stdout == f"streamnorm {sn.__version__}\n"
 
 
-def test_ctrl_c_exits_130_and_leaves_no_file(tmp_path):
+def test_ctrl_c_exits_130_and_leaves_no_file(tmp_path, untraced):
     np.save(tmp_path / "0.npy", np.zeros((400_000, 4)))
     for k in range(1, 3000):
         (tmp_path / f"{k}.npy").hardlink_to(tmp_path / "0.npy")
@@ -297,7 +297,7 @@ def test_ctrl_c_exits_130_and_leaves_no_file(tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        env=untraced | {"OPENBLAS_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 30
     while len(os.listdir(f"/proc/{process.pid}/task")) < 5 and time.monotonic() < deadline:

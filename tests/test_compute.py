@@ -276,7 +276,7 @@ def test_files_of_several_kinds_or_an_unknown_kind_are_refused(tmp_path):
         sn.compute([tmp_path / "a.npy", tmp_path / "c.png"])
 
 
-def test_ctrl_c_stops_all_threads_within_a_second(tmp_path):
+def test_ctrl_c_stops_all_threads_within_a_second(tmp_path, untraced):
     script = textwrap.dedent(
         """
         import itertools, sys, time
@@ -296,8 +296,9 @@ def test_ctrl_c_stops_all_threads_within_a_second(tmp_path):
         """
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=untraced,
+    )  # fmt: skip
     assert process.stdout.readline() == "running\n"
     time.sleep(0.3)
     started = time.perf_counter()

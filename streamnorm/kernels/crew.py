@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 
 from streamnorm.arrays import Array
+from streamnorm.interrupts import Interrupts
 from streamnorm.kernels.desk import (
     ACTIVE,
     DESK,
@@ -105,7 +107,8 @@ class _Crew:
         while len(self._helpers) < helpers:
             self._helpers.append(_Helper(self, len(self._helpers)))
             try:
-                self._helpers[-1].start()
+                with Interrupts():
+                    self._helpers[-1].start()
             except RuntimeError:
                 # No more threads in this system: those there are do the work.
                 self._helpers.pop()
@@ -127,7 +130,7 @@ class _Crew:
         """Let the helpers go home, and wait until they have gone."""
         self.closed = True
         for helper in self._helpers:
-            helper.bell.set()
+            helper.bell.put(None)
             # In a forked child none is; nor is one whose start was interrupted.
             if helper.is_alive():
                 helper.join()
@@ -149,12 +152,13 @@ class _Helper(threading.Thread):
         super().__init__(name=f"streamnorm-helper-{number}", daemon=True)
         self.crew = crew
         self.number = number
-        self.bell = threading.Event()
+        # An event holds a lock in Python, which an interrupt could leave locked for ever.
+        self.bell: SimpleQueue[None] = SimpleQueue()
         self.asleep = False
 
     def wake(self) -> None:
         if self.asleep:
-            self.bell.set()
+            self.bell.put(None)
 
     def run(self) -> None:
         seen = 0
@@ -162,8 +166,7 @@ class _Helper(threading.Thread):
             seen = self._serve(seen)
             self.asleep = True
             if not self._wanted(seen):
-                self.bell.wait()
-            self.bell.clear()
+                self.bell.get()
             self.asleep = False
 
     def _wanted(self, seen: int) -> bool:

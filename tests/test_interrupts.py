@@ -1,0 +1,155 @@
+"""Ctrl-C ends what is under way, wherever it strikes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from streamnorm.interrupts import Interrupts
+from streamnorm.threads import in_order, spread
+
+SCRIPT = """
+import signal, sys, threading
+from concurrent.futures import _base, thread
+from streamnorm.threads import in_order, spread
+
+HOLDS_LOCKS = {{module.__file__ for module in (threading, _base, thread)}}
+
+
+def interrupt_at(position):
+    left = position
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename not in HOLDS_LOCKS:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        {work}
+        return left > 0
+    except KeyboardInterrupt:
+        return left <= 0
+    finally:
+        sys.settrace(None)
+
+
+for position in range(1, 800):
+    if not interrupt_at(position):
+        sys.exit(f"interrupt {{position}} was lost, or came from nowhere")
+    if any("compute" in thread.name for thread in threading.enumerate()):
+        sys.exit(f"interrupt {{position}} left threads behind")
+print("all ended")
+"""
+
+
+@pytest.mark.parametrize(
+    "work", ["assert sum(in_order(abs, range(20), 2)) == 190", "spread(lambda: None, 2)"]
+)
+def test_an_interrupt_between_any_two_steps_of_what_holds_locks_ends_the_work(work, untraced):
+    script = textwrap.dedent(SCRIPT).format(work=work)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, timeout=30, check=False, env=untraced,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("all ended\n", "")
+
+
+def interrupted(times):
+    """Interrupt as often in one block; yield after each."""
+    with Interrupts():
+        for count in range(1, times + 1):
+            signal.raise_signal(signal.SIGINT)
+            yield count
+
+
+def test_the_first_interrupt_waits_for_the_end_of_the_block():
+    block = interrupted(1)
+    assert next(block) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_second_interrupt_does_not_wait():
+    block = interrupted(3)
+    assert next(block) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_is_raised_once():
+    held = Interrupts()
+    with pytest.raises(KeyboardInterrupt), held:
+        signal.raise_signal(signal.SIGINT)
+    with held:
+        pass
+    assert held.came
+
+
+def test_a_handler_of_the_program_is_called_at_once():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda *_: calls.append("called"))
+    try:
+        with Interrupts() as held:
+            signal.raise_signal(signal.SIGINT)
+            assert calls == ["called"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not held.came
+
+
+def test_other_threads_read_as_they_did():
+    results = []
+    thread = threading.Thread(target=lambda: results.extend(in_order(abs, range(-9, 0), 2)))
+    thread.start()
+    thread.join()
+    assert results == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_no_item_is_begun_after_an_interrupt():
+    begun, all_handed_over = [], threading.Event()
+
+    def items():
+        yield from range(100)
+        all_handed_over.set()
+
+    def work(item):
+        begun.append(item)
+        if item == 0:
+            all_handed_over.wait()
+            while (handler := signal.getsignal(signal.SIGINT)) is signal.default_int_handler:
+                time.sleep(0.001)
+            # The main thread waits for this very group. One before its wait it would hear after it.
+            while not handler.__self__.came:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(work, items(), 2, group=100))
+    assert begun == [0]
+
+
+def test_an_interrupted_spread_waits_for_its_threads():
+    ended = []
+
+    def work():
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        ended.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        spread(work, 2)
+    assert 1 <= len(ended) <= 2
