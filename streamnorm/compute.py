@@ -11,7 +11,7 @@ from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.folding import Fold
 from streamnorm.labels import Label, labels_of, listed
-from streamnorm.masks import checked_mask
+from streamnorm.masks import checked_mask, checked_nodata
 from streamnorm.measure import NanPolicy, check_nan_policy
 from streamnorm.meta import Contents
 from streamnorm.moments import Moments
@@ -192,7 +192,7 @@ def compute(
         raise ValueError(msg)
     choice = Choice(
         _checked_axes(channel_axis), select, _listed(include), _listed(exclude), indices, mode,
-        checked_mask(mask), nodata, sample, "image" if weigh == "image" else "",
+        checked_mask(mask), checked_nodata(nodata), sample, "image" if weigh == "image" else "",
         by_folder=by_folder, by_sample=int(weigh == "image" or sample is not None),
         skips=on_error == "skip", copies=transform is not None,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Statistics, and perhaps the data that they are for -> what is wrong with them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ __all__ = ["check"]
 
 _ROWS = 256
 """Of a table, in a sample: rows in a row are seldom independent of each other."""
+_ENOUGH = 200
+"""Samples: a table of fewer is read again in smaller ones."""
 
 
 @dataclass
@@ -57,7 +59,8 @@ def check(
     statistics : Moments, ExactMoments or WeightedMoments, or dict of these
     source : optional
         The data that they are for, as for `streamnorm.compute`; read once, image by image, or, of
-        tables and arrays of one or two axes, 256 rows at a time.
+        tables and arrays of one or two axes, 256 rows at a time (once more, fewer rows at a time,
+        if that gives less than 200 pieces).
     normalized : bool
         The source is what comes out of normalizing: it should have mean 0 and std 1.
     choice : Choice, optional
@@ -89,18 +92,26 @@ def check(
     if source is None:
         return found
     chosen = replace(choice or Choice(), by_folder=_by_folder(named))
-    read = _read(source, chosen, workers, transform, scale)
+    read = _read(source, chosen, workers, transform, scale, _ROWS)
+    if fewer := _fewer_rows(read.values()):
+        read = _read(source, chosen, workers, transform, scale, fewer)
     for name, value in named.items():
         data = _of_this_name(name, value, read, alone=len(everything) == 1)
         if data is None:
-            text = f"the source holds no array of this name, but {', '.join(read)}"
-            found.append(Finding("missing-array", "wrong", name, (), text))
+            found.append(Finding("missing-array", "wrong", name, (), _missing(name, read)))
         elif data.value.channels != value.channels:
             text = f"they have {value.channels} channels but the source {data.value.channels}"
             found.append(Finding("channels", "wrong", name, (), text))
         else:
             found += as_normalized(name, data) if normalized else beside(name, value, data)
     return found
+
+
+def _missing(name: str, read: Mapping[str, Data]) -> str:
+    there = ", ".join("files in no folder" if key == "." else key for key in read)
+    if name:
+        return f"the source holds nothing of this name, but {there}"
+    return f"they are of one array, and the source holds several, {there}; choose one with select="
 
 
 def _by_folder(named: Mapping[str, Value]) -> bool:
@@ -132,12 +143,25 @@ def _of_this_name(name: str, value: Value, read: Mapping[str, Data], *, alone: b
     return found
 
 
+def _fewer_rows(read: Iterable[Data]) -> int:
+    """Return how many rows are to be in a sample of small tables; 0 if nothing is to change."""
+    longest = 0
+    for data in read:
+        rows = (data.samples["count"] + data.samples["omitted"]).max(axis=1, initial=0)
+        of_rows = len(rows) == 1 or rows.max(initial=0) == _ROWS
+        if not (data.again and of_rows and len(rows) < _ENOUGH):
+            return 0
+        longest = max(longest, int(rows.sum()))
+    return max(1, longest // (2 * _ENOUGH))
+
+
 def _read(
     source: Any,
     choice: Choice,
     workers: int | None,
     transform: Callable[[Any], Any] | None,
     scale: float,
+    rows: int,
 ) -> dict[str, Data]:
     samples: dict[str, _Samples] = {}
 
@@ -145,7 +169,7 @@ def _read(
         samples.setdefault(name or "", _Samples()).add(rows, scale)
 
     opened, held = follow_samples(
-        source, choice, take, workers=workers, transform=transform, rows=_ROWS, omit=True
+        source, choice, take, workers=workers, transform=transform, rows=rows, omit=True
     )
     inputs = None if opened.inputs is None else opened.inputs()
     digest = "" if inputs is None else inputs.contents.digest
@@ -158,6 +182,7 @@ def _read(
             opened.kind,
             digest,
             None if transform is None else name_of(transform),
+            again=not opened.once,
         )
         for name, value in values.items()
     }

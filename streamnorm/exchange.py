@@ -121,7 +121,11 @@ def from_lerobot(path: str | os.PathLike[str]) -> dict[str, Moments]:
     {'action': Moments(C=1, n=5, mean=[1], std=[0])}
     """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        msg = f"{path} is no file of LeRobot's: it holds no text"
+        raise ValueError(msg) from None
     if path.suffix == ".jsonl":
         episodes = [
             (f"{path}, line {at}", line) for at, line in enumerate(lines, 1) if line.strip()

@@ -100,9 +100,13 @@ class Fold:
             given = given.get(name)
         elif name is not ONLY:
             return
-        if isinstance(given, str):
+        if given is not None and (isinstance(given, str) or not isinstance(given, Sequence)):
             msg = f"channel names must be a sequence of strings, got {given!r}"
-            raise ValueError(msg)  # noqa: TRY004 - as where names are given later
+            raise ValueError(msg)
+        names = list(given or ())
+        if twice := [name for name in names if names.count(name) > 1]:
+            msg = f"the channel name {twice[0]!r} is there twice: channels need names of their own"
+            raise ValueError(msg)
         if given is not None and part.measured and len(given) != part.measured.rows.size:
             channels = part.measured.rows.size
             of = "" if name is None else f" of {name}"

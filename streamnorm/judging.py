@@ -16,7 +16,11 @@ from streamnorm.value import Value
 
 __all__ = ["Data", "as_normalized", "beside"]
 
-_SCALES = (255.0, 256.0, 127.5, 65535.0)
+_SCALES = (255.0, 127.5, 65535.0)
+_NEAR = 0.15
+"""Relative difference up to which a ratio is one of these; other data have other means."""
+_APART, _ALIKE = 3.0, 0.05
+"""Ratio from which means and stds are of another unit, if all differ by it but for so much."""
 _LIKE = 5e-4
 """Relative difference up to which two numbers are the same: four digits are printed of most."""
 _SHORT = 3e-3
@@ -52,6 +56,8 @@ class Data:
         What it is, and the digest of names and sizes of its files, as in provenance.
     transform : str or None
         What was applied to its items.
+    again : bool
+        Whether it can be read once more.
     """
 
     value: Value
@@ -60,6 +66,7 @@ class Data:
     kind: str
     digest: str
     transform: str | None
+    again: bool
 
     def errors(self) -> tuple[Floats, Floats]:
         """Return the standard errors of mean and std, clustered by sample; NaN where undefined."""
@@ -73,13 +80,8 @@ def beside(array: str, value: Value, data: Data) -> Iterator[Finding]:
     """Yield what is wrong with statistics, given the data that they are for."""
     yield from _of_other_data(array, value, data)
     yield from _read_differently(array, value, data)
-    scale = _scale_between(value, data.value)
-    if scale is not None:
-        times = f"{scale:g} times" if scale > 1 else f"1/{1 / scale:g} of"
-        text = (
-            f"they are {times} those of the data: one is of values from 0 to 255, the other of 0 "
-            f"to 1 or the like; scale one of them, for example with --scale"
-        )
+    if scale := _scale_between(value, data.value):
+        text = f"they are about {scale}; scale one of them, for example with --scale"
         yield Finding("scale", "wrong", array, (), text)
     elif shortcut := _shortcut(value, data):
         right = ", ".join(f"{s:.5g}" for s in data.value.std().tolist())
@@ -155,14 +157,23 @@ def _only_pass(value: Value, data: Data) -> Pass | None:
     return entry if alike and entry.sample is None else None
 
 
-def _scale_between(value: Value, truth: Value) -> float | None:
-    """Return the usual factor between two scales, if the stds differ by one."""
+def _scale_between(value: Value, truth: Value) -> str:
+    """Say what factor is between two scales, if there seems to be one."""
     with np.errstate(all="ignore"):
-        ratio = value.std() / truth.std()
-    ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
-    middle = float(np.median(ratio)) if ratio.size else 1.0
-    factors = [factor for scale in _SCALES for factor in (scale, 1 / scale)]
-    return next((factor for factor in factors if abs(middle / factor - 1) < 0.3), None)
+        stds = value.std() / truth.std()
+        # Stds may be wrong besides; means near 0 say nothing.
+        means = (value.mean / truth.mean)[np.abs(truth.mean) > _FAR * truth.std()]
+    stds, means = (ratio[np.isfinite(ratio) & (ratio > 0)] for ratio in (stds, means))
+    if not stds.size:
+        return ""
+    ratio = float(np.median(means if means.size else stds))
+    times = f"{ratio:.3g} times" if ratio > 1 else f"1/{1 / ratio:.3g} of"
+    text = f"{times} those of the data"
+    if any(abs(ratio / factor - 1) < _NEAR for s in _SCALES for factor in (s, 1 / s)):
+        return f"{text}, as if one was of values from 0 to 255, the other of 0 to 1 or the like"
+    far = max(ratio, 1 / ratio) > _APART
+    one_factor = (np.abs(np.concatenate([stds, means]) / ratio - 1) < _ALIKE).all()
+    return f"{text}, as if they were in another unit" if far and one_factor and means.size else ""
 
 
 def _shortcut(value: Value, data: Data) -> str:
@@ -197,9 +208,17 @@ def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
     if _is_same(value, data):
         # The very same data: there is no accident.
         found = (np.abs(off) > _LIKE) | (np.abs(wide) > _LIKE)
-        if found.any():
+        counted = found & (value.count > data.value.count) & (value.count <= _stored(data.value))
+        if counted.any():
+            text = (
+                "have counted values in that the source declares missing; measure again without "
+                "nodata=None (--nodata none)"
+            )
+            yield Finding("nodata", "wrong", array, named_channels(value, counted), text)
+        if (found & ~counted).any():
+            channels = named_channels(value, found & ~counted)
             text = "differ from those of the same data, measured now; were they read differently?"
-            yield Finding("differs", "wrong", array, named_channels(value, found), text)
+            yield Finding("differs", "wrong", array, channels, text)
         return
     if len(data.samples) < _FEWEST:
         far = (np.abs(off) > _FAR) | (np.abs(wide) > _FAR)
@@ -215,6 +234,10 @@ def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
             numbers = _with_errors(by + right, error * unit, found)
             text = f"normalize this data to the {what} {numbers}, instead of {right}"
             yield Finding("does-not-fit", "doubtful", array, named_channels(value, found), text)
+
+
+def _stored(value: Value) -> NDArray[np.int64]:
+    return value.count + value.omitted
 
 
 def _is_same(value: Value, data: Data) -> bool:
@@ -262,7 +285,8 @@ def _drift(array: str, data: Data) -> Iterator[Finding]:
             worst = int(np.argmax(np.where(found, ratio, 0)))
             low, high = blocks[:, worst].min(), blocks[:, worst].max()
             name = named_channels(data.value, np.arange(len(ratio)) == worst)[0]
-            of = f" of {name}" if len(ratio) > 1 else ""
+            number = "channel " if data.value.meta.names is None else ""
+            of = f" of {number}{name}" if len(ratio) > 1 else ""
             text = (
                 f"drift along the data: the {what}{of} of a twentieth of it is between "
                 f"{low:.4g} and {high:.4g} (variance between blocks {ratio[worst]:.0f} times that "

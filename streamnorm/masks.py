@@ -12,7 +12,16 @@ from streamnorm.normalize import shaped
 from streamnorm.sources.items import Packing, Reading
 from streamnorm.tensors import on_device
 
-__all__ = ["batch_mask", "both", "checked_mask", "mask_of", "unpacked", "where_not", "whole_mask"]
+__all__ = [
+    "batch_mask",
+    "both",
+    "checked_mask",
+    "checked_nodata",
+    "mask_of",
+    "unpacked",
+    "where_not",
+    "whole_mask",
+]
 
 
 def both(one: Any, other: Any) -> Any:
@@ -54,6 +63,31 @@ def checked_mask(given: Any) -> Any:
             msg = f"mask must be boolean, True where a value counts, got dtype {dtype}"
             raise TypeError(msg)
     return given
+
+
+def checked_nodata(given: Any) -> Any:
+    """Return what means "nothing here", if it is "auto", None, a number, or a sequence of them.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if given is None or isinstance(given, Real) or _are_numbers(given):
+        return given
+    if isinstance(given, str) and given == "auto":
+        return given
+    msg = f"nodata must be 'auto', None, a number, or one (or None) a channel; got {given!r}"
+    raise TypeError(msg)
+
+
+def _are_numbers(values: Any) -> bool:
+    if isinstance(values, str | bytes):
+        return False
+    try:
+        return all(value is None or isinstance(value, Real) for value in values)
+    except TypeError:
+        return False
 
 
 def batch_mask(given: Any) -> Any:
@@ -101,7 +135,14 @@ def where_not(array: Any, nodata: Any, axis: ChannelAxis) -> Any:
         there = _stored(nodata, stored)
         return None if there is None else _differs(stored, there)
     each = [None if value is None else _stored(value, stored) for value in nodata]
-    asked = shaped(np.array([value is not None for value in each]), shape_of(array), axis)
+    try:
+        asked = shaped(np.array([value is not None for value in each]), shape_of(array), axis)
+    except ValueError:
+        msg = (
+            f"nodata= has {len(each)} values, but an array of shape {shape_of(array)} with the "
+            f"channel axis {axis} has another number of channels; pass one for each, or a number"
+        )
+        raise ValueError(msg) from None
     if not asked.any():
         return None
     dtype = _dtype_of(stored)

@@ -135,6 +135,8 @@ def _bars(axes: Any, value: Value, ddof: float) -> None:
             at[known], value.minimum[known], value.maximum[known], _GREY, lw=1,
             label="minimum to maximum",
         )  # fmt: skip
+    # The lower edge of a bar would be that of the picture.
+    axes.use_sticky_edges = False
     axes.bar(at, 2 * std, 0.5, mean - std, color=_BLUE, alpha=0.45, label="mean ± std")
     axes.hlines(mean, at - 0.25, at + 0.25, _BLUE, lw=2, label="mean")
     axes.set_xticks(at, _names(value), rotation=_rotation(_names(value)), ha=_side(_names(value)))

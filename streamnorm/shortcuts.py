@@ -38,11 +38,11 @@ class Comparison:
     samples: int
     shortcuts: tuple[Shortcut, ...]
 
-    def matching(self, published: Sequence[float], tolerances: Sequence[float]) -> list[str]:
+    def matching(self, published: Sequence[float], tolerance: float) -> list[str]:
         """Name the rows, the pooled one included, that agree with published numbers."""
         rows = [Shortcut("pooled", self.pooled.std()), *self.shortcuts]
         target = np.asarray(published, np.float64)
-        return [row.name for row in rows if (np.abs(row.std - target) <= tolerances).all()]
+        return [row.name for row in rows if (np.abs(row.std - target) <= tolerance).all()]
 
 
 @dataclass

@@ -90,6 +90,12 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Moments | Exac
         document = json.loads(
             path.read_bytes(), parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
         )
+    except IsADirectoryError:
+        msg = f"{path} is a folder, no state file"
+        raise StateFileError(msg) from None
+    except UnicodeDecodeError:
+        msg = f"{path} is not a state file but a binary one; `streamnorm compute` measures data"
+        raise StateFileError(msg) from None
     except (RecursionError, ValueError) as error:
         msg = f"{path} is not a state file: it is no strict JSON ({error}); was it cut off?"
         raise StateFileError(msg) from error

@@ -195,7 +195,7 @@ def test_the_command_line_speaks_and_fails(tmp_path, monkeypatch, capsys):
     assert main(["check", "good.json", "x.npy"]) == 0
     assert capsys.readouterr().out == "nothing wrong was found\n"
     assert main(["check", "scaled.json", "x.npy"]) == 1
-    assert capsys.readouterr().out.startswith("wrong: they are 1/255 of those of the data")
+    assert capsys.readouterr().out.startswith("wrong: they are about 1/255 of those of the data")
     assert main(["check", "scaled.json", "x.npy", "--json"]) == 1
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["code"], finding["severity"]) == ("scale", "wrong")
@@ -334,7 +334,8 @@ def test_a_drift_names_the_channel_that_drifts():
     rows = np.sort(RNG.normal(0, 1, (60_000, 2)), axis=0)
     rows[:, 0] = RNG.normal(0, 1, 60_000)
     (finding,) = check(sn.measure(rows), rows, choice=Choice(channel_axis=1))
-    assert (finding.channels, "the mean of 1 of a twentieth" in finding.text) == (("1",), True)
+    assert finding.channels == ("1",)
+    assert "the mean of channel 1 of a twentieth" in finding.text
 
 
 def test_what_is_wrong_is_printed_before_what_is_doubtful(tmp_path, capsys):
@@ -370,3 +371,53 @@ def test_samples_that_do_not_fit_are_in_no_shortcut_and_no_curve(mixed):
     assert (curve.samples[-1], curve.mean[-1]) == (10, pytest.approx(IMAGES[:10, 0].mean()))
     with pytest.warns(sn.StreamnormWarning, match="3 item"):
         assert codes(sn.compute(IMAGES[:10, :1]), mixed, choice=skipping) == []
+
+
+# Units, small tables, and what is declared missing
+
+
+@pytest.mark.parametrize("factor", [100, 1 / 100, 1000])
+def test_another_unit_is_a_scale_of_its_own(factor):
+    finding = said("scale", STATS.affine(factor), IMAGES)
+    assert "times" in finding.text or "1/100 of" in finding.text
+    assert "another unit" in finding.text
+    assert "255" not in finding.text
+
+
+def test_a_wrong_std_beside_the_right_mean_is_no_other_scale():
+    wrong = moments(STATS.mean, STATS.std() * 130)
+    assert "scale" not in codes(wrong, IMAGES)
+
+
+def test_the_centre_for_pictures_of_0_to_1_is_of_another_scale():
+    centre = moments([0.5] * 3, [0.5] * 3)
+    assert "as if one was of values from 0 to 255" in said("scale", centre, IMAGES).text
+
+
+@pytest.mark.parametrize("rows", [300, 900, 20_000])
+def test_small_tables_are_searched_for_drift_too(rows):
+    mixed = RNG.normal(size=(rows, 2))
+    ordered = np.sort(mixed, axis=0)
+    assert "drift" in codes(sn.compute(ordered), ordered)
+    assert codes(sn.compute(mixed), mixed) == []
+
+
+def test_what_the_source_declares_missing_and_was_counted_in_is_named(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    x = RNG.normal(5, 1, (40, 50)).astype(np.float32)
+    x[:, ::7] = -77
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = x
+        file["x"].attrs["_FillValue"] = np.float32(-77)
+    wrong = sn.compute(tmp_path / "x.h5", nodata=None)
+    finding = said("nodata", wrong, tmp_path / "x.h5")
+    assert "declares missing" in finding.text
+    assert "differs" not in codes(wrong, tmp_path / "x.h5")
+    assert codes(sn.compute(tmp_path / "x.h5"), tmp_path / "x.h5") == []
+
+
+def test_what_the_source_lacks_is_said_as_it_was_asked_for():
+    several = [{"a": IMAGES, "b": IMAGES}]
+    assert said("missing-array", STATS, several).text.endswith("choose one with select=")
+    both = {"c": STATS, "a": STATS}
+    assert "holds nothing of this name, but a, b" in said("missing-array", both, several).text

@@ -112,6 +112,18 @@ def test_nodata_is_compared_in_the_dtype_of_the_data():
     assert sn.compute(nan, nodata=np.nan).mean.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("wrong", ["0", "none", [0, "1", 2], object(), b"0"])
+def test_nodata_that_is_no_number_is_refused(wrong):
+    with pytest.raises(TypeError, match="nodata must be 'auto', None, a number"):
+        sn.compute(X, nodata=wrong)
+
+
+@pytest.mark.parametrize("names", [["r", "r", "b"], 3, "rgb"])
+def test_names_that_are_no_names_of_channels_are_refused(names):
+    with pytest.raises(ValueError, match=r"need names of their own|must be a sequence of strings"):
+        sn.compute(X, channels=names)
+
+
 def test_nodata_comes_before_the_transform():
     x = np.array([[0.0, 1.0], [2.0, 3.0]])
     got = sn.compute(x, nodata=0, transform=lambda a: a + 5)
@@ -757,5 +769,5 @@ def test_nodata_of_some_channels_and_of_nan(monkeypatch):
     whole = np.array([[0, 1], [5, 0]], np.uint8)
     assert sn.compute(whole, nodata=[0, 0.5]).count.tolist() == [1, 2]
     assert sn.compute(whole, nodata=[300, None]).count.tolist() == [2, 2]
-    with pytest.raises(ValueError, match="expected 3 channels"):
+    with pytest.raises(ValueError, match="nodata= has 3 values"):
         sn.compute(whole, nodata=[0, 0, 0])

@@ -192,6 +192,7 @@ def test_compare_says_what_a_published_value_is(streamnorm_command, array):
     x = np.load(array).astype(np.float64) / 255
     right = ",".join(f"{v:.4f}" for v in x.std((0, 2, 3)))
     wrong = ",".join(f"{v:.4f}" for v in x.std((2, 3), ddof=1).mean(0))
+    rough = ",".join(f"{v:.1f}" for v in x.std((0, 2, 3)))
     for published, verdict in (
         (right, "published value matches the pooled std: it is right"),
         (wrong, "published value matches the shortcut: mean of per-image std"),
@@ -199,6 +200,8 @@ def test_compare_says_what_a_published_value_is(streamnorm_command, array):
     ):
         done = streamnorm_command("compare", array, "--scale", 255, "--published", published)
         assert done.stdout.splitlines()[-1] == verdict
+    done = streamnorm_command("compare", array, "--scale", 255, "--published", rough)
+    assert "pooled std, but in so few digits also: mean of per-image std" in done.stdout
     assert_one_line_error(streamnorm_command("compare", array, "--published", "0.5"), "3 channels")
 
 
@@ -357,6 +360,13 @@ def test_compare_refuses_what_compute_refuses_and_says_what_it_read(streamnorm_c
 def test_a_rough_published_value_is_no_proof(streamnorm_command, array, published):
     done = streamnorm_command("compare", array, "--scale", 255, "--published", published)
     assert "it is right" not in done.stdout.splitlines()[-1]
+
+
+def test_options_are_spelled_as_options_in_warnings(streamnorm_command, tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "b.csv").write_text("b\n1\n")
+    done = streamnorm_command("compute", tmp_path, "--on-error", "skip")
+    assert "other than the first file; pass --select" in done.stderr
 
 
 def test_options_are_spelled_as_options_in_errors(streamnorm_command, tmp_path):

@@ -211,3 +211,15 @@ def test_names_of_channels_are_given_once(capsys):
     with pytest.raises(SystemExit):
         main(["import", "--mean", "1,2", "--std", "1,2", "--count", "9", "--names", "a,a"])
     assert "'a' is there twice" in capsys.readouterr().err
+
+
+def test_a_binary_file_is_none_of_lerobots(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.array([200.0]))
+    with pytest.raises(ValueError, match=r"t\.npz is no file of LeRobot's: it holds no text"):
+        from_lerobot(tmp_path / "t.npz")
+
+
+def test_a_std_of_0_is_not_handed_to_torchvision_without_a_word(tmp_path, capsys):
+    sn.save(sn.measure([[1.0, 2.0], [1.0, 3.0]]), tmp_path / "s.json")
+    assert main(["export", str(tmp_path / "s.json"), "--format", "torchvision"]) == 0
+    assert "warning: the std of channel(s) 0 is 0" in capsys.readouterr().err

@@ -251,3 +251,9 @@ def test_infinities_are_refused_in_transform_too():
     bad[-1, 1] = np.nan
     assert np.isnan(scaler.transform(bad)[-1, 1])
     np.testing.assert_array_equal(scaler.transform(bad)[:-1], scaler.transform(bad[:-1]))
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.inf])
+def test_weights_that_are_none_are_refused_by_the_name_that_was_given(weight):
+    with pytest.raises(ValueError, match="sample_weight"):
+        StandardScaler().fit(np.ones((3, 1)), sample_weight=[1.0, weight, 1.0])

@@ -1,5 +1,6 @@
 """What formats say of their data: missing values, scales, names, pixels; and what is refused."""
 
+import gzip
 import io
 import os
 import tarfile
@@ -548,6 +549,20 @@ def test_a_bomb_in_a_shard_meets_pillows_limit(tmp_path, monkeypatch):
             sn.compute(path)
 
 
+def test_labels_beside_images_are_no_images(tmp_path):
+    def write(name, *shape):
+        sizes = b"".join(size.to_bytes(4) for size in shape)
+        (tmp_path / name).write_bytes(bytes((0, 0, 8, len(shape))) + sizes + bytes(np.prod(shape)))
+
+    write("t10k-images-idx3-ubyte", 9, 4, 4)
+    write("train-images-idx3-ubyte", 5, 4, 4)
+    write("train-labels-idx1-ubyte", 5)
+    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte .*: labels are no images"):
+        sn.compute(tmp_path)
+    assert sn.compute(tmp_path, exclude="*labels*").count == [14 * 16]
+    assert sn.compute(tmp_path / "train-labels-idx1-ubyte").count == [5]
+
+
 def test_idx_headers_that_lie_are_refused(tmp_path):
     good = b"\0\0\x08\x01" + (3).to_bytes(4) + b"abc"
     for data, words in (
@@ -860,3 +875,19 @@ def test_bounds_of_coordinates_are_no_data_of_xarray_either():
     )
     assert list(sn.compute(data)) == ["t"]
     assert sn.compute(data, select="time_bnds").count.tolist() == [4]
+
+
+def test_what_was_read_of_a_file_before_it_broke_is_said_to_count(tmp_path):
+    rows = np.random.default_rng(0).normal(size=200_000)
+    text = gzip.compress("\n".join(["a", *map(str, rows)]).encode())
+    (tmp_path / "t.csv.gz").write_bytes(text[: len(text) * 2 // 3])
+    with pytest.warns(StreamnormWarning, match=r"t\.csv\.gz .*what was read of it before counts"):
+        value = sn.compute(tmp_path / "t.csv.gz", on_error="skip")["a"]
+    assert 0 < value.count[0] < 200_000
+    assert value.meta.report.skipped == 1
+
+
+def test_a_table_of_names_alone_has_no_values(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match=r"t\.csv: it has names of columns but no values"):
+        sn.compute(tmp_path / "t.csv")

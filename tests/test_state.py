@@ -327,3 +327,11 @@ def test_a_source_date_epoch_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(ValueError, match="number of seconds"):
         sn.compute([np.ones((2, 1))])
+
+
+def test_what_is_no_state_file_at_all_is_called_what_it_is(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([200.0]))
+    with pytest.raises(sn.StateFileError, match=r"x\.npy is not a state file but a binary one"):
+        sn.load(tmp_path / "x.npy")
+    with pytest.raises(sn.StateFileError, match="is a folder, no state file"):
+        sn.load(tmp_path)

@@ -135,4 +135,5 @@ def _as_options(text: str) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"streamnorm: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    text = _as_options(" ".join(str(message).split()))
+    print(f"streamnorm: warning: {text}", file=sys.stderr)

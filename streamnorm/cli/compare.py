@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{comparison.pooled.channels} channels"
         )
         raise ValueError(msg)
-    matches = None if published is None else comparison.matching(*published)
+    matches = None if published is None else _matches(comparison, *published)
     print(options.what_happened(comparison.pooled.meta.report), file=sys.stderr)
     sys.stdout.write(_json(comparison, matches) if arguments.json else _table(comparison))
     if matches is not None and not arguments.json:
@@ -93,11 +93,19 @@ def _json(comparison: Comparison, matches: list[str] | None) -> str:
     return json.dumps(plain, indent=1) + "\n"
 
 
+def _matches(comparison: Comparison, published: list[float], unit: float) -> list[str]:
+    """Name the rows that were published: rounded, or, where there is none, cut off."""
+    return comparison.matching(published, unit / 2) or comparison.matching(published, unit)
+
+
 def _verdict(matches: list[str]) -> str:
     if not matches:
         return "published value matches none of these"
-    if matches[0] == "pooled":
+    if matches == ["pooled"]:
         return "published value matches the pooled std: it is right"
+    if matches[0] == "pooled":
+        shortcuts = ", ".join(matches[1:])
+        return f"published value matches the pooled std, but in so few digits also: {shortcuts}"
     return f"published value matches the shortcut: {', '.join(matches)}"
 
 
@@ -105,8 +113,8 @@ def _digits(values: np.ndarray) -> list[str]:
     return [f"{value:.7g}" for value in values.tolist()]
 
 
-def _numbers(text: str) -> tuple[list[float], list[float]]:
-    """Return the numbers, and one unit in the last digit of each."""
+def _numbers(text: str) -> tuple[list[float], float]:
+    """Return the numbers, and one unit in their last digit: zeros at an end are often left out."""
     try:
         numbers = [Decimal(part.strip()) for part in text.split(",")]
     except InvalidOperation:
@@ -116,7 +124,7 @@ def _numbers(text: str) -> tuple[list[float], list[float]]:
     if not numbers or len(last_digits) != len(numbers):
         msg = f"expected numbers separated by commas, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
-    return [float(number) for number in numbers], [10.0**digit for digit in last_digits]
+    return [float(number) for number in numbers], 10.0 ** min(last_digits)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -122,8 +122,10 @@ def _chained(
     arrays: list[str] = []
     for name, size in zip(files.names, sizes, strict=True):
         file = File(files.place, name, notes, arrays)
+        some = False
         try:
             for item in items(file, choice):
+                some = True
                 yield item._replace(place=before + item.place * size)
         except ImportError:
             raise
@@ -132,7 +134,8 @@ def _chained(
             msg = f"cannot read {name}: {error}"
             if not choice.skips:
                 raise ValueError(msg) from error
-            yield Item(name, partial(failed, error), float(before + size))
+            rest = ValueError(f"{error}; what was read of it before counts") if some else error
+            yield Item(name, partial(failed, rest), float(before + size))
         before += size
 
 

@@ -88,6 +88,9 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
     with _raw(file, arrow) as raw, csv.open_csv(_inflated(file, raw), reading, parsing) as first:
         schema = first.schema
     _check_header(file, schema.names)
+    if all(str(kind) == "null" for kind in schema.types):
+        msg = "it has names of columns but no values"
+        raise ValueError(msg)
     columns = _chosen(file, schema, choice)
     types = {name: arrow.float64() for name in columns if str(schema.field(name).type) != "bool"}
     converting = csv.ConvertOptions(column_types=types, include_columns=columns)
