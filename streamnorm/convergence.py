@@ -79,7 +79,7 @@ def follow(
             points.append(_point(stack, value.channels, std_sum))
             following = max(stack.parts + 1, stack.parts * 2 ** (1 / _POINTS_A_DOUBLING))
 
-    opened, whole = follow_samples(
+    opened, whole, _ = follow_samples(
         source, choice or Choice(), take, workers=workers, transform=transform
     )
     if stack.parts and points[-1][0] != stack.parts:

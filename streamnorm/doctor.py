@@ -1,7 +1,8 @@
 """Statistics, and perhaps the data that they are for -> what is wrong with them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ __all__ = ["check"]
 
 _ROWS = 256
 """Of a table, in a sample: rows in a row are seldom independent of each other."""
-_ENOUGH = 200
-"""Samples: a table of fewer is read again in smaller ones."""
+_ENOUGH, _WIDE = 200, 2000
+"""Samples of a table up to which it is read again in smaller ones; channels up to which it is."""
 
 
 @dataclass
@@ -59,8 +60,8 @@ def check(
     statistics : Moments, ExactMoments or WeightedMoments, or dict of these
     source : optional
         The data that they are for, as for `streamnorm.compute`; read once, image by image, or, of
-        tables and arrays of one or two axes, 256 rows at a time (once more, fewer rows at a time,
-        if that gives less than 200 pieces).
+        tables and arrays of one or two axes, 256 rows at a time (and once more, fewer at a time, to
+        look for a drift, if that gives less than 200 pieces).
     normalized : bool
         The source is what comes out of normalizing: it should have mean 0 and std 1.
     choice : Choice, optional
@@ -92,9 +93,8 @@ def check(
     if source is None:
         return found
     chosen = replace(choice or Choice(), by_folder=_by_folder(named))
-    read = _read(source, chosen, workers, transform, scale, _ROWS)
-    if fewer := _fewer_rows(read.values()):
-        read = _read(source, chosen, workers, transform, scale, fewer)
+    once = partial(_read, source, chosen, workers, transform, scale)
+    read = _with_fine_pieces(source, once(_ROWS), once)
     for name, value in named.items():
         data = _of_this_name(name, value, read, alone=len(everything) == 1)
         if data is None:
@@ -143,16 +143,20 @@ def _of_this_name(name: str, value: Value, read: Mapping[str, Data], *, alone: b
     return found
 
 
-def _fewer_rows(read: Iterable[Data]) -> int:
-    """Return how many rows are to be in a sample of small tables; 0 if nothing is to change."""
+def _with_fine_pieces(
+    source: Any, read: Mapping[str, Data], again: Callable[[int], Mapping[str, Data]]
+) -> Mapping[str, Data]:
+    """Read tables of few pieces once more, in smaller ones, where that can be done."""
     longest = 0
-    for data in read:
+    for data in read.values():
         rows = (data.samples["count"] + data.samples["omitted"]).max(axis=1, initial=0)
-        of_rows = len(rows) == 1 or rows.max(initial=0) == _ROWS
-        if not (data.again and of_rows and len(rows) < _ENOUGH):
-            return 0
+        if len(rows) >= _ENOUGH or rows.max(initial=0) > _ROWS or data.value.channels > _WIDE:
+            return read
         longest = max(longest, int(rows.sum()))
-    return max(1, longest // (2 * _ENOUGH))
+    if isinstance(source, Iterator) or not all(data.of_rows for data in read.values()):
+        return read
+    fine = again(max(1, longest // (2 * _ENOUGH)))
+    return {name: replace(data, fine=fine[name].samples) for name, data in read.items()}
 
 
 def _read(
@@ -168,7 +172,7 @@ def _read(
     def take(name: str | None, rows: Partial) -> None:
         samples.setdefault(name or "", _Samples()).add(rows, scale)
 
-    opened, held = follow_samples(
+    opened, held, of_rows = follow_samples(
         source, choice, take, workers=workers, transform=transform, rows=rows, omit=True
     )
     inputs = None if opened.inputs is None else opened.inputs()
@@ -182,7 +186,8 @@ def _read(
             opened.kind,
             digest,
             None if transform is None else name_of(transform),
-            again=not opened.once,
+            as_declared=isinstance(choice.nodata, str) and choice.mask is None,
+            of_rows=of_rows,
         )
         for name, value in values.items()
     }

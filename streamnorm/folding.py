@@ -1,7 +1,8 @@
 """Measured items -> values: what belongs together is merged in order, the rest is refused."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,18 +101,8 @@ class Fold:
             given = given.get(name)
         elif name is not ONLY:
             return
-        if given is not None and (isinstance(given, str) or not isinstance(given, Sequence)):
-            msg = f"channel names must be a sequence of strings, got {given!r}"
-            raise ValueError(msg)
-        names = list(given or ())
-        if twice := [name for name in names if names.count(name) > 1]:
-            msg = f"the channel name {twice[0]!r} is there twice: channels need names of their own"
-            raise ValueError(msg)
-        if given is not None and part.measured and len(given) != part.measured.rows.size:
-            channels = part.measured.rows.size
-            of = "" if name is None else f" of {name}"
-            msg = f"expected {channels} channel names{of}, one per channel, got {len(given)}"
-            raise ValueError(msg)
+        if given is not None:
+            _check_given(given, "" if name is None else f" of {name}", part)
 
     def _stream(self) -> Stream:
         each = self.plan.choice.weigh == "image"
@@ -254,3 +245,17 @@ class Fold:
             name, why = self.skipped_items[0]
             found.append(f"{self.skipped} item(s) could not be read, for example {name} ({why})")
         return found
+
+
+def _check_given(given: Any, of: str, part: Part) -> None:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        msg = f"channel names must be a sequence of strings, got {given!r}"
+        raise ValueError(msg)  # noqa: TRY004 - as where names are given later
+    names = list(given)
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        msg = f"the channel name {twice[0]!r} is there twice: channels need names of their own"
+        raise ValueError(msg)
+    if part.measured and len(names) != part.measured.rows.size:
+        channels = part.measured.rows.size
+        msg = f"expected {channels} channel names{of}, one per channel, got {len(names)}"
+        raise ValueError(msg)

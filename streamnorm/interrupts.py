@@ -1,5 +1,6 @@
 """Ctrl-C, held back where it would leave a lock locked for ever."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -39,6 +40,8 @@ class Interrupts:
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self.came:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._holds = False
             signal.default_int_handler(number, frame)
         self.came = True
 
@@ -55,3 +58,13 @@ class Interrupts:
         if self.came and not self._raised:
             self._raised = True
             raise KeyboardInterrupt
+
+
+def _let_go() -> None:
+    if isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Interrupts):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if hasattr(os, "register_at_fork"):
+    # Nobody leaves the block in a child that another thread has forked.
+    os.register_at_fork(after_in_child=_let_go)

@@ -17,10 +17,11 @@ from streamnorm.value import Value
 __all__ = ["Data", "as_normalized", "beside"]
 
 _SCALES = (255.0, 127.5, 65535.0)
-_NEAR = 0.15
-"""Relative difference up to which a ratio is one of these; other data have other means."""
-_APART, _ALIKE = 3.0, 0.05
-"""Ratio from which means and stds are of another unit, if all differ by it but for so much."""
+_NEAR, _ROUGHLY = 0.15, 0.3
+"""Relative difference up to which a ratio is one of these: if all channels have it, or if not."""
+_APART, _ALIKE, _SURELY = 3.0, 0.05, 30.0
+"""Ratio from which means and stds are of another unit, if all have it but for so much; and from
+which they are so whatever the ratios."""
 _LIKE = 5e-4
 """Relative difference up to which two numbers are the same: four digits are printed of most."""
 _SHORT = 3e-3
@@ -36,6 +37,8 @@ _FEWEST = 5
 """Samples a block, for a drift to be looked for."""
 _DRIFT = 4.0
 """Variance between blocks over that within: by accident above 2.3 once in a thousand times."""
+_DRIFT_OF_ROWS = 50.0
+"""The same of pieces of few rows, which depend on each other: neighbours reach 20, order 1,000."""
 _WHOLE = 1 << 62
 """Of how many a sample is taken to be: the data at hand stand for all that is to come."""
 
@@ -56,8 +59,12 @@ class Data:
         What it is, and the digest of names and sizes of its files, as in provenance.
     transform : str or None
         What was applied to its items.
-    again : bool
-        Whether it can be read once more.
+    as_declared : bool
+        Whether all is left out that the source declares missing, and nothing else but NaN.
+    of_rows : bool
+        Whether samples are so many rows of a table.
+    fine : array of PARTIAL, shape (m, C), or None
+        Of few rows each, to look for a drift in where there are few samples.
     """
 
     value: Value
@@ -66,7 +73,9 @@ class Data:
     kind: str
     digest: str
     transform: str | None
-    again: bool
+    as_declared: bool
+    of_rows: bool
+    fine: Partial | None = None
 
     def errors(self) -> tuple[Floats, Floats]:
         """Return the standard errors of mean and std, clustered by sample; NaN where undefined."""
@@ -161,19 +170,28 @@ def _scale_between(value: Value, truth: Value) -> str:
     """Say what factor is between two scales, if there seems to be one."""
     with np.errstate(all="ignore"):
         stds = value.std() / truth.std()
-        # Stds may be wrong besides; means near 0 say nothing.
+        # Near 0 they say nothing.
         means = (value.mean / truth.mean)[np.abs(truth.mean) > _FAR * truth.std()]
     stds, means = (ratio[np.isfinite(ratio) & (ratio > 0)] for ratio in (stds, means))
-    if not stds.size:
+    middles = [float(np.median(ratios)) for ratios in (means, stds) if ratios.size]
+    one_way = all(r > _APART for r in middles) or all(r < 1 / _APART for r in middles)
+    if not stds.size or not one_way:
         return ""
-    ratio = float(np.median(means if means.size else stds))
+    ratio, off = min(((r, _off_usual(r)) for r in middles), key=lambda pair: pair[1])
     times = f"{ratio:.3g} times" if ratio > 1 else f"1/{1 / ratio:.3g} of"
     text = f"{times} those of the data"
-    if any(abs(ratio / factor - 1) < _NEAR for s in _SCALES for factor in (s, 1 / s)):
-        return f"{text}, as if one was of values from 0 to 255, the other of 0 to 1 or the like"
-    far = max(ratio, 1 / ratio) > _APART
     one_factor = (np.abs(np.concatenate([stds, means]) / ratio - 1) < _ALIKE).all()
-    return f"{text}, as if they were in another unit" if far and one_factor and means.size else ""
+    # Other data have other means and stds, and a std may be wrong besides.
+    if off < (_NEAR if one_factor and means.size else _ROUGHLY):
+        return f"{text}, as if one was of values from 0 to 255, the other of 0 to 1 or the like"
+    if (one_factor and means.size) or all(max(r, 1 / r) > _SURELY for r in middles):
+        return f"{text}, as if they were in another unit"
+    return ""
+
+
+def _off_usual(ratio: float) -> float:
+    """Return by how much, relatively, a ratio is off the nearest usual one."""
+    return min(abs(ratio / factor - 1) for s in _SCALES for factor in (s, 1 / s))
 
 
 def _shortcut(value: Value, data: Data) -> str:
@@ -208,7 +226,9 @@ def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
     if _is_same(value, data):
         # The very same data: there is no accident.
         found = (np.abs(off) > _LIKE) | (np.abs(wide) > _LIKE)
-        counted = found & (value.count > data.value.count) & (value.count <= _stored(data.value))
+        stored = data.value.count + data.value.omitted
+        counted = found & (value.count > data.value.count) & (value.count <= stored)
+        counted &= data.as_declared
         if counted.any():
             text = (
                 "have counted values in that the source declares missing; measure again without "
@@ -234,10 +254,6 @@ def _misfit(array: str, value: Value, data: Data) -> Iterator[Finding]:
             numbers = _with_errors(by + right, error * unit, found)
             text = f"normalize this data to the {what} {numbers}, instead of {right}"
             yield Finding("does-not-fit", "doubtful", array, named_channels(value, found), text)
-
-
-def _stored(value: Value) -> NDArray[np.int64]:
-    return value.count + value.omitted
 
 
 def _is_same(value: Value, data: Data) -> bool:
@@ -271,16 +287,18 @@ def _drift(array: str, data: Data) -> Iterator[Finding]:
     One-way analysis of variance over blocks of samples in a row (Fisher 1925), with the samples'
     numbers of values as weights.
     """
-    if len(data.samples) < _BLOCKS * _FEWEST:
+    rows, most = data.samples, _DRIFT
+    if data.fine is not None:
+        rows, most = data.fine, _DRIFT_OF_ROWS
+    if len(rows) < _BLOCKS * _FEWEST:
         return
-    rows = data.samples
     weight = rows["count"].astype(np.float64)
     with np.errstate(all="ignore"):
         spread = np.where(weight > 0, rows["m2"] / weight, 0.0)
         mean = np.where(weight > 0, rows["mean"], 0.0)
     for what, numbers in (("mean", mean), ("variance", spread)):
         ratio, blocks = _between_over_within(numbers, weight)
-        found = ratio > _DRIFT
+        found = ratio > most
         if found.any():
             worst = int(np.argmax(np.where(found, ratio, 0)))
             low, high = blocks[:, worst].min(), blocks[:, worst].max()

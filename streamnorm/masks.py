@@ -82,12 +82,10 @@ def checked_nodata(given: Any) -> Any:
 
 
 def _are_numbers(values: Any) -> bool:
-    if isinstance(values, str | bytes):
+    """Whether these are numbers in an order, which can be looked at more than once."""
+    if isinstance(values, str | bytes) or not hasattr(values, "__getitem__"):
         return False
-    try:
-        return all(value is None or isinstance(value, Real) for value in values)
-    except TypeError:
-        return False
+    return all(value is None or isinstance(value, Real) for value in values)
 
 
 def batch_mask(given: Any) -> Any:

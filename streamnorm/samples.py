@@ -25,7 +25,7 @@ def follow_samples(
     transform: Callable[[Any], Any] | None,
     rows: int = 1,
     omit: bool = False,
-) -> tuple[Source, Any]:
+) -> tuple[Source, Any, bool]:
     """Read a source, and hand on what is measured of each sample.
 
     Parameters
@@ -47,6 +47,8 @@ def follow_samples(
     opened : Source
     values : Moments, or dict of them
         Of all samples.
+    of_rows : bool
+        Whether samples are so many rows.
     """
     choice = replace(choice, by_sample=rows, copies=transform is not None)
     opened = open_source(source, choice)
@@ -57,7 +59,9 @@ def follow_samples(
         for outcome in outcomes(opened, plan, threads.resolve(workers, "workers")):
             fold.add(outcome)
             bar.advance(outcome)
-    return opened, fold.finish(perf_counter() - started)
+    values = fold.finish(perf_counter() - started)
+    forms = [stream.like for stream in fold.streams.values()]
+    return opened, values, all(form is None or len(form.shape) < 3 for form in forms)
 
 
 def check_only(name: str | None) -> None:

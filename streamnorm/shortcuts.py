@@ -125,7 +125,7 @@ def compare(
         check_only(name)
         averages.add(rows)
 
-    _, value = follow_samples(
+    _, value, _ = follow_samples(
         source, choice or Choice(), take, workers=workers, transform=transform
     )
     pooled = value.affine(1 / scale)

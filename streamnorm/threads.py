@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,11 +82,11 @@ def in_order(
     if workers == 1:
         yield from map(work, items)
         return
-    stopped = threading.Event()
+    stopped = False
     interrupts = Interrupts()
 
     def work_group(members: list[T]) -> list[R]:
-        return [work(m) for m in members if not (interrupts.came or stopped.is_set())]
+        return [work(member) for member in members if not (interrupts.came or stopped)]
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="streamnorm-compute")
     under_way: deque[Future[list[R]]] = deque()
@@ -104,6 +103,6 @@ def in_order(
                 done = under_way.popleft().result()
             yield from done
     finally:
+        stopped = True
         with interrupts:
-            stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -384,6 +384,23 @@ def test_another_unit_is_a_scale_of_its_own(factor):
     assert "255" not in finding.text
 
 
+@pytest.mark.parametrize("level", [50, 82, 98, 130])
+@pytest.mark.parametrize("std", [49, 58, 66])
+@pytest.mark.parametrize("copied", [([0.485] * 3, [0.229] * 3), ([0.5] * 3, [0.5] * 3)])
+def test_statistics_of_other_pictures_are_of_another_scale_first(level, std, copied):
+    x = RNG.normal(level + RNG.normal(0, std / 2, (60, 3, 1, 1)), std * 0.87, (60, 3, 9, 9))
+    finding = said("scale", moments(*copied), np.clip(x, 0, 255).astype(np.uint8))
+    assert "0 to 255" in finding.text or "another unit" in finding.text
+
+
+@pytest.mark.parametrize(("mean", "offset"), [(4, 1026), (8, 1992)])
+def test_an_offset_is_no_scale(mean, offset):
+    x = RNG.normal(mean, 10, (300, 2, 8, 8))
+    found = codes(sn.compute(x + offset), x)
+    assert "scale" not in found
+    assert "does-not-fit" in found
+
+
 def test_a_wrong_std_beside_the_right_mean_is_no_other_scale():
     wrong = moments(STATS.mean, STATS.std() * 130)
     assert "scale" not in codes(wrong, IMAGES)
@@ -400,6 +417,40 @@ def test_small_tables_are_searched_for_drift_too(rows):
     ordered = np.sort(mixed, axis=0)
     assert "drift" in codes(sn.compute(ordered), ordered)
     assert codes(sn.compute(mixed), mixed) == []
+
+
+@pytest.mark.parametrize("rows", [500, 2000])
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_depend_on_their_neighbours_are_not_sorted_for_that(rows, seed):
+    noise = np.random.default_rng(seed).normal(size=(rows, 2))
+    for at in range(1, rows):
+        noise[at] += 0.9 * noise[at - 1]
+    assert codes(sn.compute(noise), noise) == []
+
+
+def test_a_small_table_is_searched_for_drift_wherever_it_lies(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": np.sort(RNG.normal(size=900))})
+    assert codes(sn.compute(frame), frame) == ["drift"]
+    for k in range(9):
+        frame[k * 100 : k * 100 + 100].to_csv(tmp_path / f"{k}.csv", index=False)
+    assert codes(sn.compute(tmp_path), tmp_path) == ["drift"]
+
+
+def test_what_is_read_once_is_read_once():
+    rows = np.sort(RNG.normal(size=(900, 2)), axis=0)
+    assert codes(sn.compute(rows), iter([rows])) == []
+    calls = []
+    check(sn.compute(IMAGES), IMAGES[:50], transform=lambda x: calls.append(1) or x)
+    assert len(calls) == 50
+
+
+def test_what_a_mask_leaves_out_was_not_declared_missing(tmp_path):
+    np.save(tmp_path / "x.npy", np.where(RNG.uniform(size=(400, 2)) > 0.5, 5.0, -77.0))
+    choice = Choice(nodata=-77)
+    found = codes(sn.compute(tmp_path / "x.npy"), tmp_path / "x.npy", choice=choice)
+    assert "nodata" not in found
+    assert "differs" in found
 
 
 def test_what_the_source_declares_missing_and_was_counted_in_is_named(tmp_path):

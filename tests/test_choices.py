@@ -112,7 +112,7 @@ def test_nodata_is_compared_in_the_dtype_of_the_data():
     assert sn.compute(nan, nodata=np.nan).mean.tolist() == [1.0]
 
 
-@pytest.mark.parametrize("wrong", ["0", "none", [0, "1", 2], object(), b"0"])
+@pytest.mark.parametrize("wrong", ["0", "none", [0, "1", 2], object(), b"0", {0, 1, 2}, iter([0])])
 def test_nodata_that_is_no_number_is_refused(wrong):
     with pytest.raises(TypeError, match="nodata must be 'auto', None, a number"):
         sn.compute(X, nodata=wrong)
@@ -122,6 +122,11 @@ def test_nodata_that_is_no_number_is_refused(wrong):
 def test_names_that_are_no_names_of_channels_are_refused(names):
     with pytest.raises(ValueError, match=r"need names of their own|must be a sequence of strings"):
         sn.compute(X, channels=names)
+
+
+def test_names_may_come_in_any_collection():
+    for names in (np.array(["r", "g", "b"]), {"r": 1, "g": 2, "b": 3}.keys(), ("r", "g", "b")):
+        assert tuple(sn.compute(X, channels=names).meta.names) == ("r", "g", "b")
 
 
 def test_nodata_comes_before_the_transform():

@@ -16,9 +16,19 @@ from streamnorm.threads import in_order, spread
 SCRIPT = """
 import signal, sys, threading
 from concurrent.futures import _base, thread
+import numpy as np
+import streamnorm as sn
+from streamnorm.kernels import crew
 from streamnorm.threads import in_order, spread
 
 HOLDS_LOCKS = {{module.__file__ for module in (threading, _base, thread)}}
+TABLE = np.ones((2**20, 1), np.float32)
+
+
+def new_crew():
+    crew._crew().close()
+    crew._crew.cache_clear()
+    crew._crew()._boxes = crew.WORTH_HELPERS
 
 
 def interrupt_at(position):
@@ -38,32 +48,48 @@ def interrupt_at(position):
     sys.settrace(trace)
     try:
         {work}
-        return left > 0
+        came = False
     except KeyboardInterrupt:
-        return left <= 0
+        came = True
     finally:
         sys.settrace(None)
-
-
-for position in range(1, 800):
-    if not interrupt_at(position):
+    if came != (left <= 0):
         sys.exit(f"interrupt {{position}} was lost, or came from nowhere")
-    if any("compute" in thread.name for thread in threading.enumerate()):
-        sys.exit(f"interrupt {{position}} left threads behind")
-print("all ended")
+    return came
+
+
+new_crew()
+position, unreached = 1, 0
+while unreached < 3:
+    unreached += not interrupt_at(position)
+    for left in threading.enumerate():
+        if "compute" in left.name:
+            left.join(10)
+            if left.is_alive():
+                sys.exit(f"interrupt {{position}} left a thread behind")
+    {after}
+    position += {step}
+print("all ended after more than 99" if position > 99 else position)
 """
 
 
 @pytest.mark.parametrize(
-    "work", ["assert sum(in_order(abs, range(20), 2)) == 190", "spread(lambda: None, 2)"]
+    ("work", "after", "step"),
+    [
+        ("assert sum(in_order(abs, range(11), 2)) == 55", "pass", 5),
+        ("spread(lambda: None, 2)", "pass", 1),
+        ("sn.measure(TABLE, threads=2)", "new_crew()", 1),
+    ],
 )
-def test_an_interrupt_between_any_two_steps_of_what_holds_locks_ends_the_work(work, untraced):
-    script = textwrap.dedent(SCRIPT).format(work=work)
+def test_an_interrupt_between_any_two_steps_of_what_holds_locks_ends_the_work(
+    work, after, step, untraced
+):
+    script = textwrap.dedent(SCRIPT).format(work=work, after=after, step=step)
     done = subprocess.run(
         [sys.executable, "-c", script],
-        capture_output=True, text=True, timeout=30, check=False, env=untraced,
+        capture_output=True, text=True, timeout=60, check=False, env=untraced,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("all ended\n", "")
+    assert (done.stdout, done.stderr) == ("all ended after more than 99\n", "")
 
 
 def interrupted(times):
@@ -88,6 +114,23 @@ def test_the_second_interrupt_does_not_wait():
     with pytest.raises(KeyboardInterrupt):
         next(block)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_after_a_second_interrupt_others_are_held_back_again():
+    block = interrupted(3)
+    next(block)
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
+    test_the_first_interrupt_waits_for_the_end_of_the_block()
+
+
+def test_a_child_that_another_thread_forks_can_be_interrupted():
+    with Interrupts():
+        child = os.fork()
+        if child == 0:
+            handler = signal.getsignal(signal.SIGINT)
+            os._exit(0 if handler is signal.default_int_handler else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_interrupt_is_raised_once():

@@ -12,7 +12,7 @@ from streamnorm.sources import numpy_files, pictures
 from streamnorm.sources.audio import audio_items
 from streamnorm.sources.files import by_file, one_channel
 from streamnorm.sources.hdf5 import hdf5_items
-from streamnorm.sources.idx import from_idx_files, is_idx
+from streamnorm.sources.idx import idx_items, is_idx
 from streamnorm.sources.images import from_images
 from streamnorm.sources.items import Choice, Source
 from streamnorm.sources.netcdf import netcdf_items
@@ -129,7 +129,7 @@ FORMATS: Sequence[Format] = (
     Format(
         "idx",
         ("-idx3-ubyte", "-idx3-ubyte.gz", ".idx"),
-        from_idx_files,
+        by_file(idx_items, "idx files", one_channel, single=True, slices_masks=True),
         matches=is_idx,
     ),
     Format(

@@ -2,9 +2,7 @@
 
 import gzip
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from math import prod
 from typing import Any
@@ -12,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from streamnorm.masks import whole_mask
-from streamnorm.sources.files import by_file, one_channel, wanted_of
-from streamnorm.sources.items import Choice, Item, Reading, Source, rows_per_item
-from streamnorm.sources.places import File, Files
+from streamnorm.sources.items import Choice, Item, Reading, rows_per_item
+from streamnorm.sources.places import File
 
-__all__ = ["from_idx_files", "is_idx"]
+__all__ = ["idx_items", "is_idx"]
 
 _DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -26,43 +23,12 @@ def is_idx(name: str) -> bool:
     return re.search(r"(\.idx|[-.]idx\d-[a-z]+)(\.gz)?$", name) is not None
 
 
-def from_idx_files(files: Files, choice: Choice) -> Source:
-    """Read idx files, whose samples must have one shape: labels lie beside their images."""
-    _check_alike(wanted_of(files, choice))
-    opens = by_file(idx_items, "idx files", one_channel, single=True, slices_masks=True)
-    return opens(files, choice)
-
-
-def _check_alike(files: Files) -> None:
-    first: tuple[str, tuple[int, ...]] | None = None
-    for name in files.names:
-        try:
-            with _opened(File(files.place, name)) as stream:
-                shape = _header(stream)[0][1:]
-        except (EOFError, OSError, ValueError, zlib.error):
-            # The reading of it says what is wrong.
-            continue
-        first = first or (name, shape)
-        if shape != first[1]:
-            msg = (
-                f"{name} holds samples of shape {shape} but {first[0]} of shape {first[1]}: labels "
-                f"are no images; name the files that belong together, or leave some out with "
-                f"exclude="
-            )
-            raise ValueError(msg)
-
-
-@contextmanager
-def _opened(file: File) -> Iterator[Any]:
-    opened = file.open()
-    with opened, gzip.open(opened) if file.name.endswith(".gz") else opened as stream:
-        yield stream
-
-
 def idx_items(file: File, choice: Choice) -> Iterator[Item]:
     """Yield slices along the first axis."""
-    with _opened(file) as stream:
+    opened = file.open()
+    with opened, gzip.open(opened) if file.name.endswith(".gz") else opened as stream:
         shape, dtype = _header(stream)
+        _check_axes(file, len(shape))
         step, mask = rows_per_item(shape, 0, choice), whole_mask(choice.mask, shape)
         for start in range(0, shape[0], step):
             stop = min(start + step, shape[0])
@@ -74,6 +40,19 @@ def idx_items(file: File, choice: Choice) -> Iterator[Item]:
         if stream.read(1):
             msg = f"more bytes follow than its shape {shape} needs"
             raise ValueError(msg)
+
+
+def _check_axes(file: File, axes: int) -> None:
+    """Refuse labels among images, beside which they lie: they would be pixels."""
+    here = f"{axes} axes"
+    if not file.arrays:
+        file.arrays.append(here)
+    elif file.arrays != [here]:
+        msg = (
+            f"it has {here} but the first file {file.arrays[0]}: labels are no images; name the "
+            f"files that belong together, or leave some out with exclude="
+        )
+        raise ValueError(msg)
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

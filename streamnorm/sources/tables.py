@@ -89,7 +89,7 @@ def csv_items(file: File, choice: Choice) -> Iterator[Item]:
         schema = first.schema
     _check_header(file, schema.names)
     if all(str(kind) == "null" for kind in schema.types):
-        msg = "it has names of columns but no values"
+        msg = "it has names of columns but no values, or none in its first megabyte"
         raise ValueError(msg)
     columns = _chosen(file, schema, choice)
     types = {name: arrow.float64() for name in columns if str(schema.field(name).type) != "bool"}
