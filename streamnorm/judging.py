@@ -172,6 +172,8 @@ def _scale_between(value: Value, truth: Value) -> str:
         stds = value.std() / truth.std()
         # Near 0 they say nothing.
         means = (value.mean / truth.mean)[np.abs(truth.mean) > _FAR * truth.std()]
+    if means.size and np.median(means) < 0:
+        return ""
     stds, means = (ratio[np.isfinite(ratio) & (ratio > 0)] for ratio in (stds, means))
     middles = [float(np.median(ratios)) for ratios in (means, stds) if ratios.size]
     one_way = all(r > _APART for r in middles) or all(r < 1 / _APART for r in middles)
@@ -182,9 +184,9 @@ def _scale_between(value: Value, truth: Value) -> str:
     text = f"{times} those of the data"
     one_factor = (np.abs(np.concatenate([stds, means]) / ratio - 1) < _ALIKE).all()
     # Other data have other means and stds, and a std may be wrong besides.
-    if off < (_NEAR if one_factor and means.size else _ROUGHLY):
+    if off < (_NEAR if means.size and one_factor else _ROUGHLY):
         return f"{text}, as if one was of values from 0 to 255, the other of 0 to 1 or the like"
-    if (one_factor and means.size) or all(max(r, 1 / r) > _SURELY for r in middles):
+    if means.size and (one_factor or all(max(r, 1 / r) > _SURELY for r in middles)):
         return f"{text}, as if they were in another unit"
     return ""
 

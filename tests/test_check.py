@@ -393,6 +393,10 @@ def test_statistics_of_other_pictures_are_of_another_scale_first(level, std, cop
     assert "0 to 255" in finding.text or "another unit" in finding.text
 
 
+def test_what_turns_means_around_is_no_scale():
+    assert "scale" not in codes(moments([-5.0, 5.0], [40.0, 40.0]), RNG.normal(5, 1, (60, 2, 8, 8)))
+
+
 @pytest.mark.parametrize(("mean", "offset"), [(4, 1026), (8, 1992)])
 def test_an_offset_is_no_scale(mean, offset):
     x = RNG.normal(mean, 10, (300, 2, 8, 8))
