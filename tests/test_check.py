@@ -388,18 +388,21 @@ def test_another_unit_is_a_scale_of_its_own(factor):
 @pytest.mark.parametrize("std", [49, 58, 66])
 @pytest.mark.parametrize("copied", [([0.485] * 3, [0.229] * 3), ([0.5] * 3, [0.5] * 3)])
 def test_statistics_of_other_pictures_are_of_another_scale_first(level, std, copied):
-    x = RNG.normal(level + RNG.normal(0, std / 2, (60, 3, 1, 1)), std * 0.87, (60, 3, 9, 9))
+    rng = np.random.default_rng(1)
+    x = rng.normal(level + rng.normal(0, std / 2, (60, 3, 1, 1)), std * 0.87, (60, 3, 9, 9))
     finding = said("scale", moments(*copied), np.clip(x, 0, 255).astype(np.uint8))
     assert "0 to 255" in finding.text or "another unit" in finding.text
 
 
 def test_what_turns_means_around_is_no_scale():
-    assert "scale" not in codes(moments([-5.0, 5.0], [40.0, 40.0]), RNG.normal(5, 1, (60, 2, 8, 8)))
+    rng = np.random.default_rng(1)
+    assert "scale" not in codes(moments([-5.0, 5.0], [40.0, 40.0]), rng.normal(5, 1, (60, 2, 8, 8)))
 
 
 @pytest.mark.parametrize(("mean", "offset"), [(4, 1026), (8, 1992)])
 def test_an_offset_is_no_scale(mean, offset):
-    x = RNG.normal(mean, 10, (300, 2, 8, 8))
+    rng = np.random.default_rng(1)
+    x = rng.normal(mean, 10, (300, 2, 8, 8))
     found = codes(sn.compute(x + offset), x)
     assert "scale" not in found
     assert "does-not-fit" in found
@@ -417,7 +420,8 @@ def test_the_centre_for_pictures_of_0_to_1_is_of_another_scale():
 
 @pytest.mark.parametrize("rows", [300, 900, 20_000])
 def test_small_tables_are_searched_for_drift_too(rows):
-    mixed = RNG.normal(size=(rows, 2))
+    rng = np.random.default_rng(1)
+    mixed = rng.normal(size=(rows, 2))
     ordered = np.sort(mixed, axis=0)
     assert "drift" in codes(sn.compute(ordered), ordered)
     assert codes(sn.compute(mixed), mixed) == []
@@ -433,8 +437,9 @@ def test_rows_that_depend_on_their_neighbours_are_not_sorted_for_that(rows, seed
 
 
 def test_a_small_table_is_searched_for_drift_wherever_it_lies(tmp_path):
+    rng = np.random.default_rng(1)
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"a": np.sort(RNG.normal(size=900))})
+    frame = pandas.DataFrame({"a": np.sort(rng.normal(size=900))})
     assert codes(sn.compute(frame), frame) == ["drift"]
     for k in range(9):
         frame[k * 100 : k * 100 + 100].to_csv(tmp_path / f"{k}.csv", index=False)
@@ -442,7 +447,8 @@ def test_a_small_table_is_searched_for_drift_wherever_it_lies(tmp_path):
 
 
 def test_what_is_read_once_is_read_once():
-    rows = np.sort(RNG.normal(size=(900, 2)), axis=0)
+    rng = np.random.default_rng(1)
+    rows = np.sort(rng.normal(size=(900, 2)), axis=0)
     assert codes(sn.compute(rows), iter([rows])) == []
     calls = []
     check(sn.compute(IMAGES), IMAGES[:50], transform=lambda x: calls.append(1) or x)
@@ -450,7 +456,8 @@ def test_what_is_read_once_is_read_once():
 
 
 def test_what_a_mask_leaves_out_was_not_declared_missing(tmp_path):
-    np.save(tmp_path / "x.npy", np.where(RNG.uniform(size=(400, 2)) > 0.5, 5.0, -77.0))
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "x.npy", np.where(rng.uniform(size=(400, 2)) > 0.5, 5.0, -77.0))
     choice = Choice(nodata=-77)
     found = codes(sn.compute(tmp_path / "x.npy"), tmp_path / "x.npy", choice=choice)
     assert "nodata" not in found
@@ -458,8 +465,9 @@ def test_what_a_mask_leaves_out_was_not_declared_missing(tmp_path):
 
 
 def test_what_the_source_declares_missing_and_was_counted_in_is_named(tmp_path):
+    rng = np.random.default_rng(1)
     h5py = pytest.importorskip("h5py")
-    x = RNG.normal(5, 1, (40, 50)).astype(np.float32)
+    x = rng.normal(5, 1, (40, 50)).astype(np.float32)
     x[:, ::7] = -77
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = x
