@@ -16,7 +16,6 @@ from pathlib import Path
 from benchmarks import pages
 
 QUESTIONS = [path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")]
-
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "benchmarks"
 KEPT = ROOT / "benchmarks" / "results"

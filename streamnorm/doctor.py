@@ -1,5 +1,6 @@
 """Statistics, and perhaps the data that they are for -> what is wrong with them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamnorm.arrays import name_of
+from streamnorm.errors import StreamnormWarning
 from streamnorm.findings import Finding, examine
 from streamnorm.judging import Data, as_normalized, beside
 from streamnorm.partial import PARTIAL, Partial
@@ -93,8 +95,8 @@ def check(
     if source is None:
         return found
     chosen = replace(choice or Choice(), by_folder=_by_folder(named))
-    once = partial(_read, source, chosen, workers, transform, scale)
-    read = _with_fine_pieces(source, once(_ROWS), once)
+    read_by = partial(_read, source, chosen, workers, transform, scale)
+    read = _with_fine_pieces(source, read_by(_ROWS), read_by)
     for name, value in named.items():
         data = _of_this_name(name, value, read, alone=len(everything) == 1)
         if data is None:
@@ -155,7 +157,10 @@ def _with_fine_pieces(
         longest = max(longest, int(rows.sum()))
     if isinstance(source, Iterator) or not all(data.of_rows for data in read.values()):
         return read
-    fine = again(max(1, longest // (2 * _ENOUGH)))
+    with warnings.catch_warnings():
+        # What there is to say was said the first time.
+        warnings.simplefilter("ignore", StreamnormWarning)
+        fine = again(max(1, longest // (2 * _ENOUGH)))
     return {name: replace(data, fine=fine[name].samples) for name, data in read.items()}
 
 

@@ -1,7 +1,7 @@
 """Fields of moments that come from outside: their types, shapes and what no data could have."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from operator import index
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "channels_where",
     "check",
     "checked_meta",
+    "checked_names",
     "filled",
     "floats",
     "integers",
@@ -120,19 +121,31 @@ def channels_where(flags: Bools) -> str:
     return ", ".join(map(str, found[:10])) + (", …" if len(found) > 10 else "")
 
 
+def checked_names(given: Any, channels: int, of: str = "") -> tuple[str, ...]:
+    """Return names of so many channels as a tuple; `of` says of what, in messages.
+
+    Raises
+    ------
+    ValueError
+        If they are none, or not one for each channel.
+    """
+    # Callers who check no types pass a word, or a number.
+    word = isinstance(given, str) or not isinstance(given, Iterable)
+    names = () if word else tuple(given)
+    if word or not all(isinstance(name, str) for name in names):
+        msg = f"channel names must be a sequence of strings, got {given!r}"
+        raise ValueError(msg)
+    if len(names) != channels:
+        msg = f"expected {channels} channel names{of}, one per channel, got {len(names)}"
+        raise ValueError(msg)
+    return names
+
+
 def checked_meta(meta: Meta, channels: int) -> Meta:
     """Return `meta`, its names, shape and labels as tuples, if they are for so many channels."""
     names, shape = meta.names, meta.channel_shape
     if names is not None:
-        # Callers who check no types pass a word, or numbers.
-        given: Any = names
-        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-            msg = f"channel names must be a sequence of strings, got {names!r}"
-            raise ValueError(msg)
-        names = tuple(names)
-        if len(names) != channels:
-            msg = f"expected {channels} channel names, one per channel, got {len(names)}"
-            raise ValueError(msg)
+        names = checked_names(names, channels)
     if shape is not None:
         shape = tuple(index(size) for size in shape)
         if min(shape, default=0) < 0 or math.prod(shape) != channels:

@@ -2,13 +2,14 @@
 
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamnorm.arrays import name_of
 from streamnorm.dtypes import scales_may_differ
 from streamnorm.errors import warn
+from streamnorm.fields import checked_names
 from streamnorm.meta import LISTED, Contents, Pass, Report, Sample
 from streamnorm.origin import new_pass
 from streamnorm.partial import Partial
@@ -101,8 +102,8 @@ class Fold:
             given = given.get(name)
         elif name is not ONLY:
             return
-        if given is not None:
-            _check_given(given, "" if name is None else f" of {name}", part)
+        if given is not None and part.measured:
+            _check_given(given, "" if name is ONLY else f" of {name}", part.measured.rows.size)
 
     def _stream(self) -> Stream:
         each = self.plan.choice.weigh == "image"
@@ -247,15 +248,8 @@ class Fold:
         return found
 
 
-def _check_given(given: Any, of: str, part: Part) -> None:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        msg = f"channel names must be a sequence of strings, got {given!r}"
-        raise ValueError(msg)  # noqa: TRY004 - as where names are given later
-    names = list(given)
+def _check_given(given: Any, of: str, channels: int) -> None:
+    names = checked_names(given, channels, of)
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         msg = f"the channel name {twice[0]!r} is there twice: channels need names of their own"
-        raise ValueError(msg)
-    if part.measured and len(names) != part.measured.rows.size:
-        channels = part.measured.rows.size
-        msg = f"expected {channels} channel names{of}, one per channel, got {len(names)}"
         raise ValueError(msg)

@@ -38,7 +38,7 @@ _FEWEST = 5
 _DRIFT = 4.0
 """Variance between blocks over that within: by accident above 2.3 once in a thousand times."""
 _DRIFT_OF_ROWS = 100.0
-"""The same of pieces of few rows, which depend on each other: neighbours reach 40, order 500."""
+"""The same of pieces of few rows, which depend on each other: neighbours stay below it."""
 _WHOLE = 1 << 62
 """Of how many a sample is taken to be: the data at hand stand for all that is to come."""
 

@@ -58,7 +58,9 @@ def checked_mask(given: Any) -> Any:
         If it is of another dtype.
     """
     if given is not None and not callable(given) and not isinstance(given, int | str):
-        dtype = str(getattr(given, "dtype", np.asarray(given).dtype)).removeprefix("torch.")
+        # What is on a device, or in a file, is not to be read for that.
+        array = given if hasattr(given, "dtype") else np.asarray(given)
+        dtype = str(array.dtype).removeprefix("torch.")
         if dtype != "bool":
             msg = f"mask must be boolean, True where a value counts, got dtype {dtype}"
             raise TypeError(msg)

@@ -185,10 +185,9 @@ class StandardScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # 
         if sample_weight is None:
             part = measure(array, channel_axis=1, nan_policy="omit")
         else:
-            given = _check_sample_weight(sample_weight, array, dtype=np.float64)
-            if not (given >= 0).all() or np.isinf(given).any():
-                msg = "sample_weight must be finite and at least 0"
-                raise ValueError(msg)
+            given = _check_sample_weight(
+                sample_weight, array, dtype=np.float64, ensure_non_negative=True
+            )
             part = measure_weighted(
                 array, aweights=given[:, None], channel_axis=1, nan_policy="omit"
             )

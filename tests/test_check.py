@@ -484,3 +484,16 @@ def test_what_the_source_lacks_is_said_as_it_was_asked_for():
     assert said("missing-array", STATS, several).text.endswith("choose one with select=")
     both = {"c": STATS, "a": STATS}
     assert "holds nothing of this name, but a, b" in said("missing-array", both, several).text
+
+
+def test_what_is_read_again_is_said_once(tmp_path, recwarn):
+    (tmp_path / "t.csv").write_text("a,word\n" + "\n".join(f"{k % 7},x" for k in range(900)))
+    check({"a": moments([3.0], [2.0])}, tmp_path / "t.csv")
+    assert len([warning for warning in recwarn if "word" in str(warning.message)]) == 1
+
+
+def test_wide_tables_are_not_read_again_in_pieces():
+    calls = []
+    wide = np.sort(np.random.default_rng(1).normal(size=(300, 2001)), axis=0)
+    check(sn.compute(wide), wide, transform=lambda x: calls.append(1) or x)
+    assert len(calls) == 2

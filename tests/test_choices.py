@@ -11,6 +11,7 @@ import streamnorm as sn
 from streamnorm import StreamnormWarning
 from streamnorm.cli import main
 from streamnorm.cli.resizing import Resized
+from streamnorm.masks import checked_mask
 from streamnorm.meta import Sample
 from streamnorm.sampling import with_errors
 
@@ -713,6 +714,17 @@ def test_files_without_names_inside_refuse_to_select(tmp_path, name):
     write(tmp_path / name, 0)
     with pytest.raises(ValueError, match="select= does not apply"):
         sn.compute(tmp_path / name, select="left")
+
+
+def test_to_check_a_mask_does_not_read_it():
+    class Elsewhere:
+        dtype = np.dtype(bool)
+
+        def __array__(self, *_, **__):
+            raise AssertionError
+
+    given = Elsewhere()
+    assert checked_mask(given) is given
 
 
 def test_a_mask_of_numbers_is_refused_before_anything_is_read(tmp_path):

@@ -200,6 +200,9 @@ def test_compare_says_what_a_published_value_is(streamnorm_command, array):
     ):
         done = streamnorm_command("compare", array, "--scale", 255, "--published", published)
         assert done.stdout.splitlines()[-1] == verdict
+    cut_off = ",".join(str(np.floor(v * 1e4) / 1e4) for v in x.std((2, 3), ddof=1).mean(0))
+    done = streamnorm_command("compare", array, "--scale", 255, "--published", cut_off)
+    assert "matches the shortcut: mean of per-image std" in done.stdout
     done = streamnorm_command("compare", array, "--scale", 255, "--published", rough)
     assert "pooled std, but in so few digits also: mean of per-image std" in done.stdout
     assert_one_line_error(streamnorm_command("compare", array, "--published", "0.5"), "3 channels")

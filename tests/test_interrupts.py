@@ -100,16 +100,9 @@ def interrupted(times):
             yield count
 
 
-def test_the_first_interrupt_waits_for_the_end_of_the_block():
-    block = interrupted(1)
-    assert next(block) == 1
-    with pytest.raises(KeyboardInterrupt):
-        next(block)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_the_second_interrupt_does_not_wait():
-    block = interrupted(3)
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_first_interrupt_waits_for_the_end_of_the_block_but_not_a_second(times):
+    block = interrupted(times)
     assert next(block) == 1
     with pytest.raises(KeyboardInterrupt):
         next(block)
@@ -117,11 +110,11 @@ def test_the_second_interrupt_does_not_wait():
 
 
 def test_after_a_second_interrupt_others_are_held_back_again():
-    block = interrupted(3)
-    next(block)
-    with pytest.raises(KeyboardInterrupt):
-        next(block)
-    test_the_first_interrupt_waits_for_the_end_of_the_block()
+    for times in (3, 1):
+        block = interrupted(times)
+        assert next(block) == 1
+        with pytest.raises(KeyboardInterrupt):
+            next(block)
 
 
 def test_a_child_that_another_thread_forks_can_be_interrupted():

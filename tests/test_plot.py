@@ -202,3 +202,9 @@ def test_several_arrays_have_a_panel_each_on_scales_of_their_own(tmp_path, monke
 def test_a_folder_is_no_state_file(tmp_path, capsys):
     assert main(["plot", str(tmp_path), "-o", str(tmp_path / "x.png")]) == 1
     assert "--convergence draws a data set" in capsys.readouterr().err
+
+
+def test_bars_of_unknown_extremes_do_not_lie_on_the_edge():
+    value = sn.Moments.from_mean_std(100, [50.0, 50.0], [20.0, 20.0], 0)
+    (axes,) = picture_of_channels(value, "title").axes
+    assert axes.get_ylim()[0] < 30.0

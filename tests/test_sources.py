@@ -557,11 +557,11 @@ def test_labels_beside_images_are_no_images(tmp_path):
     write("t10k-images-idx3-ubyte", 9, 4, 4)
     write("train-images-idx3-ubyte", 5, 4, 4)
     write("train-labels-idx1-ubyte", 5)
-    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte: it has 1 axes .*: labels are"):
+    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte: number of axes: 1, but 3"):
         sn.compute(tmp_path)
     assert sn.compute(tmp_path, exclude="*labels*").count == [14 * 16]
     assert sn.compute(tmp_path / "train-labels-idx1-ubyte").count == [5]
-    with pytest.warns(StreamnormWarning, match="labels are no images"):
+    with pytest.warns(StreamnormWarning, match="number of axes: 1, but 3 in the first file"):
         assert sn.compute(tmp_path, on_error="skip").count == [14 * 16]
 
 

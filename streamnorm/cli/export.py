@@ -9,9 +9,7 @@ import numpy as np
 
 from streamnorm.channels import concat
 from streamnorm.cli import formats, options
-from streamnorm.errors import warn
 from streamnorm.exchange import to_scaler
-from streamnorm.fields import channels_where
 from streamnorm.sources.needs import needed
 from streamnorm.state import load, write_atomically
 from streamnorm.value import Value
@@ -67,11 +65,6 @@ def run(arguments: argparse.Namespace) -> None:
         write_atomically(Path(arguments.output), data)
         return
     text = _TEXT[arguments.format](moments, arguments.ddof)
-    if arguments.format == "torchvision" and (flat := moments.std(arguments.ddof) == 0).any():
-        warn(
-            f"the std of channel(s) {channels_where(flat)} is 0, by which torchvision will not "
-            f"divide; put 1 there, as streamnorm's Normalize does"
-        )
     if arguments.output:
         write_atomically(Path(arguments.output), text.encode())
     else:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from streamnorm.channels import concat
+from streamnorm.errors import warn
 from streamnorm.exact import ExactMoments
 from streamnorm.exchange import to_lerobot
+from streamnorm.fields import channels_where
 from streamnorm.value import Value
 
 __all__ = [
@@ -121,7 +123,7 @@ def _plain(moments: Value, ddof: float) -> dict[str, Any]:
 
 
 def as_torchvision(held: Held, ddof: float) -> str:
-    """Return a line for a torchvision pipeline.
+    """Return a line for a torchvision pipeline; warn where a std is 0.
 
     Raises
     ------
@@ -129,10 +131,16 @@ def as_torchvision(held: Held, ddof: float) -> str:
         If a mean or std is undefined: the line would not run.
     """
     moments = alone(held, "torchvision's form")
-    if not (np.isfinite(moments.mean).all() and np.isfinite(moments.std(ddof)).all()):
+    mean, std = moments.mean, moments.std(ddof)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         msg = "a mean or std is NaN or infinite, so there is nothing to normalize with"
         raise ValueError(msg)
-    return f"transforms.Normalize(mean={_list(moments.mean)}, std={_list(moments.std(ddof))})\n"
+    if (std == 0).any():
+        warn(
+            f"the std of channel(s) {channels_where(std == 0)} is 0, by which torchvision will not "
+            f"divide; put 1 there, as streamnorm's Normalize does"
+        )
+    return f"transforms.Normalize(mean={_list(mean)}, std={_list(std)})\n"
 
 
 def as_lerobot(held: Held, ddof: float) -> str:

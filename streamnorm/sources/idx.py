@@ -28,7 +28,8 @@ def idx_items(file: File, choice: Choice) -> Iterator[Item]:
     opened = file.open()
     with opened, gzip.open(opened) if file.name.endswith(".gz") else opened as stream:
         shape, dtype = _header(stream)
-        _check_axes(file, len(shape))
+        # Labels lie beside images, and would be pixels.
+        file.agrees("number of axes", len(shape))
         step, mask = rows_per_item(shape, 0, choice), whole_mask(choice.mask, shape)
         for start in range(0, shape[0], step):
             stop = min(start + step, shape[0])
@@ -40,19 +41,6 @@ def idx_items(file: File, choice: Choice) -> Iterator[Item]:
         if stream.read(1):
             msg = f"more bytes follow than its shape {shape} needs"
             raise ValueError(msg)
-
-
-def _check_axes(file: File, axes: int) -> None:
-    """Refuse labels among images, beside which they lie: they would be pixels."""
-    here = f"{axes} axes"
-    if not file.arrays:
-        file.arrays.append(here)
-    elif file.arrays != [here]:
-        msg = (
-            f"it has {here} but the first file {file.arrays[0]}: labels are no images; name the "
-            f"files that belong together, or leave some out with exclude="
-        )
-        raise ValueError(msg)
 
 
 def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
