@@ -41,7 +41,6 @@ class Interrupts:
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self.came:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._holds = False
             signal.default_int_handler(number, frame)
         self.came = True
 

@@ -38,11 +38,17 @@ class Comparison:
     samples: int
     shortcuts: tuple[Shortcut, ...]
 
-    def matching(self, published: Sequence[float], tolerance: float) -> list[str]:
-        """Name the rows, the pooled one included, that agree with published numbers."""
+    def matching(self, published: Sequence[float], unit: float) -> list[str]:
+        """Name the rows, the pooled one included, that were published in digits down to `unit`.
+
+        Those that round to the numbers, or, where none does, that are less than a unit away: they
+        may have been cut off.
+        """
         rows = [Shortcut("pooled", self.pooled.std()), *self.shortcuts]
         target = np.asarray(published, np.float64)
-        return [row.name for row in rows if (np.abs(row.std - target) <= tolerance).all()]
+        off = {row.name: np.abs(row.std - target).max() for row in rows}
+        rounded = [name for name, most in off.items() if most <= unit / 2]
+        return rounded or [name for name, most in off.items() if most <= unit]
 
 
 @dataclass

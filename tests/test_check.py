@@ -396,7 +396,13 @@ def test_statistics_of_other_pictures_are_of_another_scale_first(level, std, cop
 
 def test_what_turns_means_around_is_no_scale():
     rng = np.random.default_rng(1)
-    assert "scale" not in codes(moments([-5.0, 5.0], [40.0, 40.0]), rng.normal(5, 1, (60, 2, 8, 8)))
+    turned = moments([-5.0, -5.0], [255.0, 255.0])
+    assert "scale" not in codes(turned, rng.normal(5, 1, (60, 2, 8, 8)))
+
+
+def test_stds_tell_a_usual_scale_where_means_are_of_darker_pictures():
+    x = np.random.default_rng(1).normal(60, 55, (100, 3, 9, 9)) + 38
+    assert "values from 0 to 255" in said("scale", moments([0.485] * 3, [0.229] * 3), x).text
 
 
 @pytest.mark.parametrize(("mean", "offset"), [(4, 1026), (8, 1992)])
@@ -449,7 +455,7 @@ def test_a_small_table_is_searched_for_drift_wherever_it_lies(tmp_path):
 def test_what_is_read_once_is_read_once():
     rng = np.random.default_rng(1)
     rows = np.sort(rng.normal(size=(900, 2)), axis=0)
-    assert codes(sn.compute(rows), iter([rows])) == []
+    assert codes(sn.compute(rows), iter(np.split(rows, 9))) == []
     calls = []
     check(sn.compute(IMAGES), IMAGES[:50], transform=lambda x: calls.append(1) or x)
     assert len(calls) == 50

@@ -783,6 +783,7 @@ def test_nodata_of_some_channels_and_of_nan(monkeypatch):
     values = np.array([[0.0, 1.0, np.nan], [5.0, 0.0, 2.0], [np.nan, 7.0, 300.0]])
     got = sn.compute(values, nodata=[0, None, float("nan")], nan_policy="omit")
     assert got.count.tolist() == [1, 3, 2]
+    assert sn.compute(values, nodata=[0, None, float("nan")]).count.tolist() == [2, 3, 2]
     whole = np.array([[0, 1], [5, 0]], np.uint8)
     assert sn.compute(whole, nodata=[0, 0.5]).count.tolist() == [1, 2]
     assert sn.compute(whole, nodata=[300, None]).count.tolist() == [2, 2]

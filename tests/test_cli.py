@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import streamnorm as sn
+from streamnorm.cli import make_parser
+from streamnorm.shortcuts import Comparison, Shortcut
 
 yaml = pytest.importorskip("yaml")
 Image = pytest.importorskip("PIL.Image")
@@ -624,3 +626,12 @@ def test_every_command_has_help_with_examples_that_parse(command, streamnorm_com
         words = shlex.split(line.partition(" > ")[0].partition(" >> ")[0])
         assert words[:2] == ["streamnorm", command]
         make_parser().parse_args(words[1:])
+
+
+def test_the_nearest_rounding_is_what_was_published():
+    pooled = sn.Moments.from_mean_std(9, [0.0, 0.0], [0.26, 0.25], 0)
+    comparison = Comparison(pooled, 9, (Shortcut("wrong", np.array([0.2023, 0.1967])),))
+    assert comparison.matching([0.2, 0.2], 0.1) == ["wrong"]
+    assert comparison.matching([0.26, 0.25], 0.01) == ["pooled"]
+    given = make_parser().parse_args(["compare", "x", "--published", "0.2,0.19"])
+    assert given.published == ([0.2, 0.19], 0.01)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{comparison.pooled.channels} channels"
         )
         raise ValueError(msg)
-    matches = None if published is None else _matches(comparison, *published)
+    matches = None if published is None else comparison.matching(*published)
     print(options.what_happened(comparison.pooled.meta.report), file=sys.stderr)
     sys.stdout.write(_json(comparison, matches) if arguments.json else _table(comparison))
     if matches is not None and not arguments.json:
@@ -91,11 +91,6 @@ def _json(comparison: Comparison, matches: list[str] | None) -> str:
         "published_matches": matches,
     }
     return json.dumps(plain, indent=1) + "\n"
-
-
-def _matches(comparison: Comparison, published: list[float], unit: float) -> list[str]:
-    """Name the rows that were published: rounded, or, where there is none, cut off."""
-    return comparison.matching(published, unit / 2) or comparison.matching(published, unit)
 
 
 def _verdict(matches: list[str]) -> str:
