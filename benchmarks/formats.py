@@ -72,8 +72,8 @@ def pictures(folder, count):
         Image.fromarray(noisy).save(folder / f"{k:04d}.jpg", quality=90)
 
 
-def decoding_only(folder, decoder):
-    """Decode every picture and nothing else, with as many threads."""
+def decoding(folder, decoder, then=None):
+    """Decode every picture with as many threads; do nothing else but `then` with its pixels."""
     from concurrent.futures import ThreadPoolExecutor
 
     import simplejpeg
@@ -87,7 +87,9 @@ def decoding_only(folder, decoder):
 
     def group(paths):
         for path in paths:
-            decode(path)
+            pixels = decode(path)
+            if then is not None:
+                then(pixels)
 
     paths = sorted(folder.iterdir())
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -124,7 +126,10 @@ def of_pictures(folder, quick):
         jpeg._simplejpeg = simplejpeg if decoder == "simplejpeg" else lambda: None  # noqa: SLF001
         reading = f"decoding by {decoder}, and nothing else"
         runners = {
-            reading: lambda d=decoder: decoding_only(folder, d),
+            reading: lambda d=decoder: decoding(folder, d),
+            "decoding and measuring, and nothing else": lambda d=decoder: decoding(
+                folder, d, lambda pixels: sn.measure(pixels, channel_axis=-1, threads=1)
+            ),
             "streamnorm": lambda: sn.compute(folder, workers=WORKERS, progress=False).std(),
         }
         if decoder == "Pillow":
